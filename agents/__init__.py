@@ -1,0 +1,1 @@
+"""The minds: planner, executor, evaluator, crown, and the models behind them."""

@@ -1,0 +1,1 @@
+"""The proof: suites, adversaries and benchmarks."""

@@ -1,0 +1,1 @@
+"""What may be done and what has been done: the domain, free of HTTP and model vendors."""

@@ -1,0 +1,125 @@
+"""Canonical bytes (RFC 8785), digests, ids and the base record every domain type builds on.
+
+Numbers are integers within 2^53-1; decimals travel as strings. The fast path is orjson with sorted keys,
+which equals RFC 8785 as long as object keys are ASCII; `canonical` refuses everything else.
+"""
+
+import hashlib
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, StringConstraints
+from typing_extensions import TypeAliasType
+
+SAFE_INTEGER: Final = 2**53 - 1
+"""Largest integer that RFC 8785 allows without loss."""
+
+MAX_DEPTH: Final = 16
+"""Deepest nesting of a JSON value that Triad accepts."""
+
+Json = TypeAliasType("Json", "str | int | bool | list[Json] | dict[str, Json] | None")
+"""A JSON value without floats."""
+
+JsonObject = dict[str, Json]
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in lower-case hexadecimal."""
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def _utc_milliseconds(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time needs a zone")
+    value = value.astimezone(UTC)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+def instant_text(value: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-11-20T18:00:00.000Z`."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+
+
+Instant = Annotated[
+    datetime,
+    AfterValidator(_utc_milliseconds),
+    PlainSerializer(instant_text, return_type=str, when_used="json"),
+]
+"""A point in time: UTC, millisecond precision."""
+
+
+def now() -> datetime:
+    """The current time as an `Instant`."""
+    return _utc_milliseconds(datetime.now(UTC))
+
+
+class Record(BaseModel):
+    """A frozen value that knows all its fields and refuses others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _check(value: Json, depth: int) -> None:  # noqa: C901 - one case a JSON type
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    match value:
+        case None | bool():
+            return
+        case str():
+            if "\x00" in value:
+                raise ValueError("U+0000 in a string")
+        case int():
+            if abs(value) > SAFE_INTEGER:
+                raise ValueError("integer beyond 2^53-1")
+        case list():
+            for item in value:
+                _check(item, depth + 1)
+        case dict():
+            for key, item in value.items():
+                if not key.isascii() or "\x00" in key:
+                    raise ValueError("object keys must be ASCII")
+                _check(item, depth + 1)
+        case _:
+            raise ValueError(f"{type(value).__name__} has no canonical form")
+
+
+def canonical(value: Json) -> bytes:
+    """RFC 8785 bytes of `value`.
+
+    Raises:
+        ValueError: floats, integers beyond 2^53-1, U+0000, lone surrogates, keys outside ASCII, depth over 16.
+    """
+    _check(value, 0)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def canonical_record(record: BaseModel) -> bytes:
+    """RFC 8785 bytes of a record; fields that are None are left out."""
+    return canonical(record.model_dump(mode="json", exclude_none=True))
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(value: BaseModel | Json) -> str:
+    """SHA-256 over the canonical bytes of a record or JSON value."""
+    return sha256(canonical_record(value) if isinstance(value, BaseModel) else canonical(value))
+
+
+def decode(data: bytes | str) -> Any:  # noqa: ANN401 - the caller validates
+    """Parse JSON that Triad itself wrote. Input from outside goes through the API's strict parser."""
+    return orjson.loads(data)
+
+
+def new_id(prefix: str) -> str:
+    """A ULID behind a prefix: sorts by creation time, 80 random bits."""
+    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    return f"{prefix}_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))

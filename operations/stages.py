@@ -1,0 +1,419 @@
+"""Every stage, every move, and the fold of events into an operation.
+
+`TRANSITIONS` is the whole truth about what may follow what; the diagram in the documentation is drawn from it.
+"""
+
+from enum import StrEnum
+from typing import Final, Literal, Self, assert_never
+
+from pydantic import Field
+
+from operations import events as e
+from operations import model as m
+from operations.canonical import Digest, Instant, Record
+from operations.errors import IllegalMove
+from operations.evidence import Effect
+
+
+class Stage(StrEnum):
+    """Where an operation stands."""
+
+    REQUESTED = "requested"
+    PLANNED = "planned"
+    APPROVED = "approved"
+    RUNNING = "running"
+    EXECUTED = "executed"
+    EVALUATED = "evaluated"
+    ESCALATED = "escalated"
+    ROLLING_BACK = "rolling_back"
+    IN_DOUBT = "in_doubt"
+    HALTED = "halted"
+    COMPLETED = "completed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+    DENIED = "denied"
+    VETOED = "vetoed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return not TRANSITIONS[self]
+
+
+S = Stage
+TRANSITIONS: Final[dict[Stage, dict[str, Stage]]] = {
+    S.REQUESTED: {
+        "plan.proposed": S.PLANNED,
+        "plan.refused": S.REFUSED,
+        "operation.cancelled": S.CANCELLED,
+        "operation.expired": S.EXPIRED,
+    },
+    S.PLANNED: {
+        "approval.given": S.PLANNED,
+        "approval.withdrawn": S.PLANNED,
+        "ruling.given:assent": S.PLANNED,
+        "ruling.given:escalate": S.PLANNED,
+        "operation.approved": S.APPROVED,
+        "approval.refused": S.DENIED,
+        "ruling.given:veto": S.VETOED,
+        "plan.superseded": S.REQUESTED,
+        "operation.cancelled": S.CANCELLED,
+        "operation.expired": S.EXPIRED,
+    },
+    S.APPROVED: {
+        "operation.started": S.RUNNING,
+        "approval.withdrawn": S.PLANNED,
+        "ruling.given:veto": S.VETOED,
+        "plan.superseded": S.REQUESTED,
+        "operation.cancelled": S.CANCELLED,
+        "operation.expired": S.EXPIRED,
+    },
+    S.RUNNING: {
+        "warrant.issued": S.RUNNING,
+        "step.intent": S.RUNNING,
+        "step.done": S.RUNNING,
+        "step.failed": S.RUNNING,
+        "step.skipped": S.RUNNING,
+        "step.reconciled:do": S.RUNNING,
+        "cancel.requested": S.RUNNING,
+        "step.in_doubt": S.IN_DOUBT,
+        "operation.halted": S.HALTED,
+        "execution.finished": S.EXECUTED,
+    },
+    S.EXECUTED: {
+        "check.evaluated": S.EXECUTED,
+        "verdict.given": S.EVALUATED,
+    },
+    S.EVALUATED: {
+        "ruling.given:complete": S.COMPLETED,
+        "ruling.given:rollback": S.EVALUATED,
+        "rollback.ordered": S.ROLLING_BACK,
+        "ruling.given:escalate": S.ESCALATED,
+        "ruling.given:fail": S.FAILED,
+    },
+    S.ESCALATED: {
+        "escalation.resolved:complete": S.COMPLETED,
+        "escalation.resolved:rollback": S.EVALUATED,
+        "escalation.resolved:fail": S.FAILED,
+    },
+    S.ROLLING_BACK: {
+        "warrant.issued": S.ROLLING_BACK,
+        "step.intent": S.ROLLING_BACK,
+        "step.done": S.ROLLING_BACK,
+        "step.failed": S.ROLLING_BACK,
+        "step.reconciled:undo": S.ROLLING_BACK,
+        "check.evaluated": S.ROLLING_BACK,
+        "step.in_doubt": S.IN_DOUBT,
+        "operation.halted": S.HALTED,
+        "rollback.done:restored": S.ROLLED_BACK,
+        "rollback.done:incomplete": S.FAILED,
+    },
+    S.IN_DOUBT: {
+        "step.reconciled:do": S.RUNNING,
+        "step.reconciled:undo": S.ROLLING_BACK,
+    },
+    S.HALTED: {
+        "operation.resumed:do": S.RUNNING,
+        "operation.resumed:undo": S.ROLLING_BACK,
+    },
+    S.COMPLETED: {},
+    S.ROLLED_BACK: {},
+    S.REFUSED: {},
+    S.DENIED: {},
+    S.VETOED: {},
+    S.CANCELLED: {},
+    S.EXPIRED: {},
+    S.FAILED: {},
+}
+
+
+def move(stage: Stage, event: e.Event) -> Stage:
+    """The stage after `event`.
+
+    Raises:
+        IllegalMove: the table has no such row; nothing has changed.
+    """
+    if not event.moves:
+        return stage
+    try:
+        return TRANSITIONS[stage][event.signal]
+    except KeyError:
+        raise IllegalMove(stage.value, event.signal) from None
+
+
+class Approval(Record):
+    """A person's yes over one plan digest."""
+
+    id: str
+    plan: Digest
+    approver: m.PrincipalId
+    person: m.PrincipalId
+    reason: str
+    given: Instant
+    expires: Instant
+    channel: str
+
+
+class Attempt(Record):
+    """What is known of one attempt at a step, done or undone."""
+
+    step: int
+    attempt: int
+    direction: m.Direction
+    warrant: str
+    status: Literal["issued", "intended", "done", "failed", "in_doubt"]
+    effect: Effect | None = None
+    changed: bool = False
+    snapshot: Digest | None = None
+    summary: str = ""
+    code: str | None = None
+    evidence: tuple[Digest, ...] = ()
+
+
+class CheckRecord(Record):
+    """A recorded check of one step."""
+
+    step: int
+    direction: m.Direction
+    name: str
+    passed: bool
+    expected: str
+    observed: str
+
+
+class Verdict(Record):
+    """The evaluator's judgment as recorded."""
+
+    passed: bool
+    checks_passed: bool
+    judged_passed: bool
+    rollback: bool
+    reasons: tuple[str, ...]
+
+
+class Operation(Record):
+    """A request and all that happened to it."""
+
+    id: m.OperationId
+    version: int = Field(description="how many events have moved it; what compare-and-set compares")
+    stage: Stage
+    request: m.Request
+    requester: m.Principal
+    requested: Instant
+    updated: Instant
+    constitution: Digest = Field(description="the constitution in force when it was requested or last planned")
+    trace: str | None = None
+    proposal: e.PlanProposed | None = None
+    plans: int = 0
+    approvals: tuple[Approval, ...] = ()
+    extra_quorum: int = 0
+    assented: bool = False
+    epoch: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    skipped: tuple[int, ...] = ()
+    cancel_requested: bool = False
+    execution: e.ExecutionFinished | None = None
+    checks: tuple[CheckRecord, ...] = ()
+    verdict: Verdict | None = None
+    ruling: m.Ruling | None = None
+    rollback: tuple[int, ...] | None = None
+    reasons: tuple[str, ...] = ()
+    code: str | None = None
+
+    @property
+    def plan(self) -> m.Plan | None:
+        """The plan in hand, if there is one."""
+        return self.proposal.body if self.proposal else None
+
+    def bound_plan(self) -> m.Plan:
+        """The plan, where the stage implies that there is one.
+
+        Raises:
+            IllegalMove: there is none.
+        """
+        if self.plan is None:
+            raise IllegalMove(self.stage.value, "needs a plan")
+        return self.plan
+
+    def latest(self, step: int, direction: m.Direction) -> Attempt | None:
+        """The newest attempt at a step in one direction."""
+        found = [a for a in self.attempts if a.step == step and a.direction is direction]
+        return found[-1] if found else None
+
+    def applied(self) -> tuple[int, ...]:
+        """Steps that changed or may have changed their system, in the order they ran."""
+        return tuple(
+            dict.fromkeys(
+                a.step
+                for a in self.attempts
+                if a.direction is m.Direction.DO and (a.changed or a.status in {"intended", "in_doubt"})
+            )
+        )
+
+    def settled(self, step: int) -> bool:
+        """Whether a step needs no more work in the forward direction."""
+        last = self.latest(step, m.Direction.DO)
+        return step in self.skipped or (last is not None and last.status == "done")
+
+    def _with(self, **changes: object) -> Self:
+        return self.model_copy(update=changes)
+
+
+def begin(
+    ident: m.OperationId, event: e.OperationRequested, at: Instant, constitution: Digest, trace: str | None
+) -> Operation:
+    """The operation as its first event leaves it."""
+    return Operation(
+        id=ident,
+        version=1,
+        stage=Stage.REQUESTED,
+        request=event.request,
+        requester=event.requester,
+        requested=at,
+        updated=at,
+        constitution=constitution,
+        trace=trace,
+    )
+
+
+def apply(op: Operation, event: e.Event, at: Instant) -> Operation:
+    """The operation after one more event; annotations leave it as it is.
+
+    Raises:
+        IllegalMove: the table does not allow the event at this stage.
+    """
+    stage = move(op.stage, event)
+    if not event.moves:
+        return op
+    return op._with(stage=stage, version=op.version + 1, updated=at, **_changes(op, event, at))  # noqa: SLF001
+
+
+def _changes(op: Operation, event: e.Event, at: Instant) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - one case an event
+    match event:
+        case e.PlanProposed():
+            constitution = event.body.constitution if event.body else op.constitution
+            return {
+                "proposal": event,
+                "plans": op.plans + 1,
+                "approvals": (),
+                "extra_quorum": 0,
+                "assented": False,
+                "constitution": constitution,
+            }
+        case e.PlanRefused():
+            return {"code": event.code, "reasons": event.reasons}
+        case e.PlanSuperseded():
+            return {"proposal": None, "approvals": (), "assented": False, "extra_quorum": 0}
+        case e.ApprovalGiven():
+            given = Approval(
+                id=event.approval,
+                plan=event.plan,
+                approver=event.approver,
+                person=event.person,
+                reason=event.reason,
+                given=at,
+                expires=event.expires,
+                channel=event.channel,
+            )
+            return {"approvals": (*op.approvals, given)}
+        case e.ApprovalWithdrawn():
+            return {"approvals": tuple(a for a in op.approvals if a.id != event.approval)}
+        case e.ApprovalRefused():
+            return {"code": "denied", "reasons": (event.reason,)}
+        case e.RulingGiven():
+            return _ruled(op, event)
+        case e.OperationStarted():
+            return {"epoch": event.epoch}
+        case e.WarrantIssued():
+            issued = Attempt(
+                step=event.step,
+                attempt=event.attempt,
+                direction=event.direction,
+                warrant=event.warrant,
+                status="issued",
+            )
+            return {"attempts": (*op.attempts, issued)}
+        case e.StepIntent():
+            return _attempted(op, event.warrant, status="intended", effect=event.effect, snapshot=event.snapshot)
+        case e.StepDone():
+            return _attempted(
+                op,
+                event.warrant,
+                status="done",
+                changed=event.changed,
+                summary=event.summary,
+                evidence=event.evidence,
+            )
+        case e.StepFailed():
+            return _attempted(
+                op,
+                event.warrant,
+                status="failed",
+                changed=event.changed,
+                summary=" ".join(event.reasons),
+                code=event.code,
+                evidence=event.evidence,
+            )
+        case e.StepInDoubt():
+            return _attempted(op, event.warrant, status="in_doubt", summary=" ".join(event.reasons))
+        case e.StepReconciled():
+            last = op.latest(event.step, event.direction)
+            warrant = last.warrant if last else ""
+            status = "done" if event.happened else "failed"
+            return _attempted(op, warrant, status=status, changed=event.happened, summary=" ".join(event.reasons))
+        case e.StepSkipped():
+            return {"skipped": (*op.skipped, event.step)}
+        case e.CancelRequested():
+            return {"cancel_requested": True, "reasons": (event.reason,)}
+        case e.ExecutionFinished():
+            return {"execution": event}
+        case e.CheckEvaluated():
+            fields = event.model_dump(exclude={"kind"})
+            return {"checks": (*op.checks, CheckRecord(**fields))}
+        case e.VerdictGiven():
+            verdict = Verdict(
+                passed=event.passed,
+                checks_passed=event.checks_passed,
+                judged_passed=event.judged_passed,
+                rollback=event.rollback,
+                reasons=event.reasons,
+            )
+            return {"verdict": verdict}
+        case e.RollbackOrdered():
+            return {"rollback": event.steps, "reasons": event.reasons}
+        case e.RollbackDone():
+            return {"reasons": event.reasons}
+        case e.OperationCancelled():
+            return {"code": "cancelled", "reasons": (event.reason,)}
+        case e.OperationExpired():
+            return {"code": event.code, "reasons": event.reasons}
+        case e.EscalationResolved():
+            return {"ruling": m.Ruling(event.ruling), "reasons": (event.reason,)}
+        case _:
+            return {}
+
+
+def _ruled(op: Operation, event: e.RulingGiven) -> dict[str, object]:
+    match event.ruling:
+        case m.Ruling.ASSENT:
+            return {"assented": True}
+        case m.Ruling.ESCALATE if op.stage is Stage.PLANNED:
+            return {"extra_quorum": op.extra_quorum + 1}
+        case m.Ruling.VETO:
+            return {"ruling": event.ruling, "code": "vetoed", "reasons": event.reasons}
+        case m.Ruling.ESCALATE | m.Ruling.COMPLETE | m.Ruling.ROLLBACK | m.Ruling.FAIL:
+            return {"ruling": event.ruling, "reasons": event.reasons}
+        case _:
+            assert_never(event.ruling)
+
+
+def _attempted(op: Operation, warrant: str, **changes: object) -> dict[str, object]:
+    return {
+        "attempts": tuple(
+            a.model_copy(update=changes) if a.warrant == warrant else a  # a warrant serves one attempt
+            for a in op.attempts
+        )
+    }

@@ -1,0 +1,1 @@
+"""Memory: PostgreSQL, the ledger and its proofs."""

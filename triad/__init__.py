@@ -1,0 +1,1 @@
+"""The story: how one request becomes a sealed, provable operation."""
