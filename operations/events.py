@@ -321,8 +321,8 @@ class RollbackDone(Event):
         return f"{self.kind}:{'restored' if self.restored else 'incomplete'}"
 
 
-class CancelRequested(Event):
-    """Somebody asked a running operation to stop after the step in hand."""
+class CancelRequested(Annotation):
+    """Somebody asked a running operation to stop after the step in hand; the executor looks for it before each step."""
 
     kind: Literal["cancel.requested"] = "cancel.requested"
     by: PrincipalId
@@ -431,6 +431,7 @@ class ConstitutionProposed(Annotation):
     kind: Literal["constitution.proposed"] = "constitution.proposed"
     amendment: str
     proposed: Digest
+    text: Digest = Field(description="SHA-256 of the proposed document's bytes, kept as evidence")
     by: PrincipalId
     person: PrincipalId
     reason: Words
@@ -443,6 +444,7 @@ class ConstitutionAmended(Annotation):
     amendment: str
     previous: Digest
     enacted: Digest
+    text: Digest = Field(description="SHA-256 of the enacted document's bytes, kept as evidence")
     proposer: PrincipalId
     ratifier: PrincipalId
     proposer_person: PrincipalId

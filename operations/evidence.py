@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from operations.canonical import Digest, JsonObject, Record, digest_of
+from operations.canonical import Digest, JsonObject, Record, canonical, sha256
 
 
 class Effect(StrEnum):
@@ -28,11 +28,17 @@ class Preview(Record):
     basis: JsonObject = Field(default_factory=dict, description="observed facts that the preview rests on")
     blast_radius: str = Field(description="what can be affected, in one sentence")
     undo: str = Field(default="", description="how it is undone, or why it needs no undo")
+    estimate: str = Field(default="", description="what was counted or measured just now: sizes, rows, durations")
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 over the whole preview."""
-        return digest_of(self)
+        """SHA-256 over everything but `estimate`.
+
+        The gate computes the preview again before the step and refuses when the digest differs, so whatever changes by
+        itself between approval and execution (counts, sizes, times) belongs into `estimate`, and only what the approval
+        rests on belongs into `commands`, `diff` and `basis`.
+        """
+        return sha256(canonical(self.model_dump(mode="json", exclude={"estimate"})))
 
 
 class Snapshot(Record):

@@ -131,6 +131,8 @@ class Step(Record):
     tier: int = Field(ge=0, le=3)
     effect: Effect
     reversible: bool
+    emergency: bool = Field(default=False, description="whether break-glass may use the playbook")
+    protects: SystemName | None = Field(default=None, description="the system whose restorable copy this step makes")
     playbook_digest: Digest
     arguments_digest: Digest
     system_digest: Digest

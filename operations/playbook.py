@@ -125,6 +125,16 @@ class Playbook(ABC, Generic[A]):
         del args, target, snapshot, key
         return Probe.UNKNOWN
 
+    def protects(self, system: System) -> str | None:
+        """The system whose restorable copy a run on `system` makes, where it makes one."""
+        del system
+        return None
+
+    def schema(self) -> JsonObject:
+        """The JSON schema of the arguments, as models and forms are shown it."""
+        schema: JsonObject = self.arguments.model_json_schema()
+        return schema
+
     def parse(self, raw: JsonObject) -> A:
         """Validate arguments against this playbook's own model.
 

@@ -78,7 +78,6 @@ TRANSITIONS: Final[dict[Stage, dict[str, Stage]]] = {
         "step.failed": S.RUNNING,
         "step.skipped": S.RUNNING,
         "step.reconciled:do": S.RUNNING,
-        "cancel.requested": S.RUNNING,
         "step.in_doubt": S.IN_DOUBT,
         "operation.halted": S.HALTED,
         "execution.finished": S.EXECUTED,
@@ -214,7 +213,6 @@ class Operation(Record):
     epoch: int = 0
     attempts: tuple[Attempt, ...] = ()
     skipped: tuple[int, ...] = ()
-    cancel_requested: bool = False
     execution: e.ExecutionFinished | None = None
     checks: tuple[CheckRecord, ...] = ()
     verdict: Verdict | None = None
@@ -366,8 +364,6 @@ def _changes(op: Operation, event: e.Event, at: Instant) -> dict[str, object]:  
             return _attempted(op, warrant, status=status, changed=event.happened, summary=" ".join(event.reasons))
         case e.StepSkipped():
             return {"skipped": (*op.skipped, event.step)}
-        case e.CancelRequested():
-            return {"cancel_requested": True, "reasons": (event.reason,)}
         case e.ExecutionFinished():
             return {"execution": event}
         case e.CheckEvaluated():

@@ -1,0 +1,66 @@
+"""What looks like a secret in a configuration file, and how it is kept out of everything that is shown or recorded.
+
+The rule errs on the side of silence: `monkey = "x"` counts as a secret too.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+MASK: Final = "***"
+
+_WORDS: Final = r"password|passwd|passphrase|pwd|secret|token|credential|key"
+_ALWAYS: Final = re.compile(rf"(?:{_WORDS})(?:$|[^a-z])", re.IGNORECASE)
+"""A word of the key ends with one of the words: api_key, dbPassword, token."""
+_PLURAL: Final = re.compile(rf"(?:{_WORDS})s(?:$|[^a-z])", re.IGNORECASE)
+"""`tokens = ["..."]` holds secrets, `max_tokens = 4000` does not."""
+_IN_VALUE: Final = re.compile(r"://[^/\s:@]*:[^@\s]+@|-----BEGIN")
+_LINE: Final = re.compile(
+    r"""(?P<head>(?P<key>[\w.\-]+)["']?[ \t]*[:=][ \t]*)(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,}].*)"""
+)
+_ADDRESS: Final = re.compile(r"(://[^/\s:@]*:)[^@\s]+(@)")
+_SHORTEST: Final = 4
+"""Secret values below this length are masked where they stand, not wherever the same letters occur."""
+
+
+def _camel_split(key: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
+
+
+def looks_secret(path: tuple[str, ...], value: object) -> bool:
+    """Whether the value under that path must not be seen: by the names on the path or by the value's own form."""
+    if isinstance(value, bool):
+        return False
+    if any(_ALWAYS.search(_camel_split(part)) for part in path):
+        return True
+    if isinstance(value, int | float):
+        return False
+    return any(_PLURAL.search(_camel_split(part)) for part in path) or bool(_IN_VALUE.search(str(value)))
+
+
+def secret_texts(leaves: Mapping[tuple[str, ...], object]) -> tuple[str, ...]:
+    """The texts of all secret-looking values, longest first, lines of a longer text each by itself."""
+    found: set[str] = set()
+    for path, value in leaves.items():
+        if looks_secret(path, value):
+            items = value if isinstance(value, list) else [value]
+            found.update(line.strip() for item in items for line in str(item).splitlines())
+    return tuple(sorted(found - {""}, key=lambda text: (-len(text), text)))
+
+
+def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """`text` with everything that looks secret replaced by `MASK`, and every known secret wherever it stands."""
+    text = _LINE.sub(_hide, text)
+    text = _ADDRESS.sub(rf"\g<1>{MASK}\g<2>", text)
+    for secret in secrets:
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def _hide(match: re.Match[str]) -> str:
+    value = match["value"]
+    if not looks_secret((match["key"],), value):
+        return match[0]
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{match['head']}{quote}{MASK}{quote}"

@@ -1,0 +1,195 @@
+"""What callers hand to the writer: entries whose place is not known yet, and the units that stand or fall together."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from operations import events as e
+from operations.canonical import SAFE_INTEGER
+from operations.errors import TriadError
+from operations.model import Actor
+from operations.stages import Operation, Stage
+from storage.entry import Entry
+
+_NO_CONSTITUTION: Final = "0" * 64
+_CONSTITUTION: Final = b'"constitution":"' + _NO_CONSTITUTION.encode() + b'"'
+_INDEX: Final = f',"index":{SAFE_INTEGER},'.encode()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """What an event did to its operation: the stage it left (None at its beginning), the one it reached, the version."""
+
+    before: Stage | None
+    after: Stage
+    version: int
+
+
+class Draft:
+    """An entry but for its index and the constitution in force, which only the head at the moment of writing knows.
+
+    Raises:
+        ValueError: the entry would exceed 16 KiB or has no canonical form.
+    """
+
+    __slots__ = ("_middle", "_start", "_tail", "kind", "operation")
+
+    def __init__(  # noqa: PLR0913 - all of an entry
+        self,
+        event: e.Event,
+        actor: Actor,
+        *,
+        at: datetime,
+        origin: str,
+        key: str,
+        operation: str | None = None,
+        mission: str | None = None,
+        move: Move | None = None,
+    ) -> None:
+        entry = Entry(
+            index=SAFE_INTEGER,
+            time=at,
+            origin=origin,
+            kind=event.kind,  # type: ignore[attr-defined] # every member of the union has it
+            operation=operation,
+            mission=mission,
+            branch=actor.branch,
+            principal=actor.principal,
+            key=key,
+            constitution=_NO_CONSTITUTION,
+            model=actor.model,
+            prompt=actor.prompt,
+            trace=actor.trace,
+            tokens=actor.tokens,
+            before=move.before if move else None,
+            after=move.after if move else None,
+            seq=move.version if move else None,
+            event=event,  # type: ignore[arg-type] # an event of the union, which the model checks
+        )
+        # Top-level keys are sorted and quotes inside strings are escaped, so the first constitution and the last index
+        # are the entry's own.
+        before, _, rest = entry.encode().partition(_CONSTITUTION)
+        event_part, _, tail = rest.rpartition(_INDEX)
+        self.kind = entry.kind
+        self.operation = operation
+        self._start = before + b'"constitution":"'
+        self._middle = b'"' + event_part + b',"index":'
+        self._tail = b"," + tail
+
+    def encode(self, index: int, constitution: bytes) -> bytes:
+        """The canonical bytes of the entry at `index` under the constitution with that digest (ASCII)."""
+        return b"%b%b%b%d%b" % (self._start, constitution, self._middle, index, self._tail)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creation:
+    """The row of a new operation."""
+
+    requester: str
+    type: str
+    emergency: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """An operation's row before and after a unit: what compare-and-set needs. `epoch` None means: not fenced."""
+
+    operation: str
+    from_version: int
+    to_version: int
+    stage: str
+    tier: int | None
+    epoch: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Consumption:
+    """A warrant used in this transaction, and the constitution it must still be under."""
+
+    warrant: str
+    operation: str
+    constitution: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadChange:
+    """What a unit does to the head itself. A batch ends with such a unit."""
+
+    halted: bool | None = None
+    constitution: str | None = None
+    replaces: str | None = None
+    genesis: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a unit came to stand: the index of its first entry, and the constitution in force there."""
+
+    index: int
+    constitution: str
+
+
+@dataclass(kw_only=True, eq=False, slots=True)
+class Unit:
+    """Entries that are recorded together or not at all."""
+
+    drafts: tuple[Draft, ...]
+    place: "asyncio.Future[Place]"
+    standing: Standing | None = None
+    creation: Creation | None = None
+    consumption: Consumption | None = None
+    change: HeadChange | None = None
+    evidence: Sequence[tuple[str, bytes]] = ()
+    previous: "Unit | None" = None
+    """The unit of the same operation that this one was built on before it was written."""
+    at: datetime | None = field(default=None)
+
+    @property
+    def operation(self) -> str | None:
+        """The operation this unit belongs to, if it moves one."""
+        return self.standing.operation if self.standing else None
+
+    def fail(self, error: TriadError) -> None:
+        """Give the caller, who may be gone, this answer."""
+        if not self.place.done():
+            self.place.set_exception(error)
+            self.place.exception()  # a caller that never asks is no cause for a warning
+
+    def settle(self, place: Place) -> None:
+        """Tell the caller that the unit stands under a committed checkpoint."""
+        if not self.place.done():
+            self.place.set_result(place)
+
+
+def head_change(events: Sequence[e.Event]) -> HeadChange | None:
+    """What these events do to the head: the halt, the release and the amendment."""
+    change: HeadChange | None = None
+    for event in events:
+        match event:
+            case e.CrownHalted():
+                change = HeadChange(halted=True)
+            case e.CrownReleased():
+                change = HeadChange(halted=False)
+            case e.ConstitutionAmended():
+                change = HeadChange(constitution=event.enacted, replaces=event.previous)
+            case _:
+                continue
+    return change
+
+
+def standing(before: Operation, after: Operation, *, epoch: int | None) -> Standing | None:
+    """The move from one operation to a later one; None when nothing moved."""
+    if after.version == before.version:
+        return None
+    return Standing(
+        operation=after.id,
+        from_version=before.version,
+        to_version=after.version,
+        stage=after.stage.value,
+        tier=after.proposal.tier if after.proposal else None,
+        epoch=epoch,
+        at=after.updated,
+    )

@@ -1,0 +1,132 @@
+"""Every table, as SQLAlchemy metadata: what Alembic compares the migrations with, and what ordinary queries are built on.
+
+The ledger's own tables are written only by the function `ledger_commit`; the service's role may INSERT and SELECT there,
+never update, delete or truncate.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata: Final = MetaData()
+
+ledger_leaf: Final = Table(
+    "ledger_leaf",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("operation", Text),
+    Column("kind", Text, nullable=False),
+    Index("ledger_leaf_operation", "operation", "idx", postgresql_where=text("operation IS NOT NULL")),
+)
+"""One row for each entry: its canonical bytes and its leaf hash."""
+
+ledger_node: Final = Table(
+    "ledger_node",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+"""Complete subtrees from level 1 up; level 0 is `ledger_leaf.hash`."""
+
+ledger_head: Final = Table(
+    "ledger_head",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("frontier", LargeBinary, nullable=False),
+    Column("constitution", Text, nullable=False),
+    Column("halted", Boolean, nullable=False),
+    Column("batch", LargeBinary, nullable=False),
+)
+"""One row for each batch; the largest size is the head. `batch` tells a writer whose commit it was."""
+
+ledger_checkpoint: Final = Table(
+    "ledger_checkpoint",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+"""The signed note of each head."""
+
+warrant_use: Final = Table(
+    "warrant_use",
+    metadata,
+    Column("warrant", Text, primary_key=True),
+    Column("operation", Text, nullable=False),
+)
+"""Warrants that were consumed; each at most once."""
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+"""What entries name by SHA-256 and what is too large for them."""
+
+operation: Final = Table(
+    "operation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("worker", Text),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("requester", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("tier", SmallInteger),
+    Column("emergency", Boolean, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("updated", DateTime(timezone=True), nullable=False),
+    Index("operation_stage", "stage", "id"),
+    Index("operation_requester", "requester", "id"),
+)
+"""Where each operation stands: what compare-and-set compares and lists are made from. Entries are the truth."""
+
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("body_sha256", Text, nullable=False),
+    Column("started", DateTime(timezone=True), nullable=False),
+    Column("token", Text, nullable=False),
+    Column("status", SmallInteger),
+    Column("headers", JSONB),
+    Column("body", LargeBinary),
+    Index("idempotency_started", "started"),
+)
+"""Answers to requests with an Idempotency-Key; `status` is empty while the first request is in flight."""
+
+api_key: Final = Table(
+    "api_key",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("person", Text, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("expires", DateTime(timezone=True)),
+    Column("revoked", DateTime(timezone=True)),
+)
+"""API keys by their SHA-256; the key itself is shown once and stored nowhere."""

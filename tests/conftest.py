@@ -1,0 +1,97 @@
+"""What every test may ask for: one PostgreSQL cluster a test process, and a fresh migrated database a test."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from storage import migrate
+from storage.embedded import Embedded
+from storage.roles import DATABASE, DatabaseRole, database_statements
+
+_numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """No test reaches another machine, nor asks a name server."""
+    sys.addaudithook(_stay_on_this_machine)
+
+
+def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
+    if not event.startswith("socket."):
+        return
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"} and arguments[0].family != socket.AF_UNIX:
+        host = arguments[1][0] if arguments[1] else None
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}:
+        host = arguments[0]
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else host
+    if name not in {None, "", "localhost", "::1"} and not str(name).startswith("127."):
+        raise PermissionError(f"tests reach only this machine, not {name}")
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of one test: fresh, migrated, with a DSN for each role."""
+
+    name: str
+    owner: str
+    app: str
+    observer: str
+    operator: str
+    superuser: str
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Embedded]:
+    """A server of this test process. Its database `triad` is the template of the others: do not connect to it."""
+    home = Path(tempfile.mkdtemp(dir="/tmp", prefix="triad-test-"))
+    if os.geteuid() == 0:
+        home.chmod(0o711)  # the account the server runs as must pass through
+    server = Embedded.start(home, durable=False)
+    try:
+        asyncio.run(migrate.upgrade(server.dsn(DatabaseRole.OWNER)))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home)
+
+
+async def _create(server: Embedded, name: str) -> None:
+    connection = await asyncpg.connect(server.superuser_dsn())
+    try:
+        for statement in database_statements(name, template=DATABASE):
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def database(cluster: Embedded) -> Database:
+    """A database that nobody else uses, with every migration applied."""
+    name = f"test_{next(_numbers)}"
+    asyncio.run(_create(cluster, name))
+    return Database(
+        name=name,
+        owner=cluster.dsn(DatabaseRole.OWNER, name),
+        app=cluster.dsn(DatabaseRole.APP, name),
+        observer=cluster.dsn(DatabaseRole.OBSERVER, name),
+        operator=cluster.dsn(DatabaseRole.OPERATOR, name),
+        superuser=cluster.superuser_dsn(name),
+    )

@@ -1,0 +1,190 @@
+"""What each branch is told: facts put together by code from the record, the catalogue and the inventory."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from operations.constitution import Constitution
+
+from agents.facts import (
+    ArticleFact,
+    CheckFact,
+    CrownFacts,
+    CrownStepFact,
+    EvaluatorFacts,
+    ExecutorFacts,
+    OutcomeFact,
+    PlannerFacts,
+    PlaybookFact,
+    SopFact,
+    StepFact,
+    StepState,
+    SystemFact,
+    VerdictFact,
+)
+from operations.model import Direction, Request, Step
+from operations.playbook import Catalogue
+from operations.stages import CheckRecord, Operation
+from operations.systems import BackupFolder, Inventory
+from prompts import sops
+
+
+def planner_facts(
+    ident: str,
+    request: Request,
+    constitution: Constitution,
+    catalogue: Catalogue,
+    inventory: Inventory,
+    *,
+    history: tuple[str, ...] = (),
+    corrections: tuple[str, ...] = (),
+) -> PlannerFacts:
+    """The request, the systems it names (and what serves them), and the whole catalogue."""
+    return PlannerFacts(
+        operation=ident,
+        request=request,
+        constitution=constitution.digest,
+        systems=tuple(system_facts(inventory, request)),
+        playbooks=playbook_facts(catalogue),
+        sops=tuple(SopFact(id=sop.id, title=sop.title, text=sop.text) for sop in sops()),
+        history=history,
+        corrections=corrections,
+    )
+
+
+def system_facts(inventory: Inventory, request: Request) -> Iterable[SystemFact]:
+    """The systems that the request names, without paths or secrets."""
+    for name in request.systems:
+        system = inventory.get(name)
+        yield SystemFact(
+            name=system.name,
+            kind=system.kind,
+            environment=system.environment,
+            tier_floor=system.tier_floor,
+            description=system.description,
+            part_of=system.database if isinstance(system, BackupFolder) else None,
+        )
+
+
+def playbook_facts(catalogue: Catalogue) -> tuple[PlaybookFact, ...]:
+    """The catalogue as the planner chooses from it."""
+    if catalogue not in _PLAYBOOK_FACTS:
+        _PLAYBOOK_FACTS[catalogue] = tuple(
+            PlaybookFact(
+                name=playbook.name,
+                summary=playbook.summary,
+                keywords=playbook.keywords,
+                fits=tuple(sorted(playbook.fits)),
+                tier=playbook.tier,
+                effect=playbook.effect,
+                reversible=playbook.reversible,
+                emergency=playbook.emergency,
+                arguments_schema=playbook.schema(),
+            )
+            for playbook in catalogue
+        )
+    return _PLAYBOOK_FACTS[catalogue]
+
+
+_PLAYBOOK_FACTS: dict[Catalogue, tuple[PlaybookFact, ...]] = {}
+
+
+def executor_facts(op: Operation) -> ExecutorFacts:
+    """The approved plan with the state of each step."""
+    plan = op.bound_plan()
+    return ExecutorFacts(
+        operation=op.id,
+        plan_summary=plan.summary,
+        steps=tuple(
+            StepFact(
+                number=step.number,
+                playbook=step.playbook,
+                system=step.system,
+                arguments=step.arguments,
+                why=step.why,
+                optional=step.optional,
+                state=step_state(op, step),
+            )
+            for step in plan.steps
+        ),
+    )
+
+
+def step_state(op: Operation, step: Step) -> StepState:
+    """How a step stands in the forward direction."""
+    if step.number in op.skipped:
+        return "skipped"
+    last = op.latest(step.number, Direction.DO)
+    if last is None or last.status == "issued":
+        return "pending"
+    return "in_doubt" if last.status in {"in_doubt", "intended"} else last.status
+
+
+def outcome_facts(op: Operation) -> tuple[OutcomeFact, ...]:
+    """What came of each step, from the record alone."""
+    facts = []
+    for step in op.bound_plan().steps:
+        tries = [a for a in op.attempts if a.step == step.number and a.direction is Direction.DO]
+        facts.append(
+            OutcomeFact(
+                number=step.number,
+                playbook=step.playbook,
+                system=step.system,
+                state=step_state(op, step),
+                changed=any(a.changed for a in tries),
+                reversible=step.reversible,
+                summary=tries[-1].summary if tries else "",
+            )
+        )
+    return tuple(facts)
+
+
+def evaluator_facts(op: Operation, checks: tuple[CheckRecord, ...]) -> EvaluatorFacts:
+    """The evidence: outcomes, and the checks that code has just evaluated."""
+    plan = op.bound_plan()
+    return EvaluatorFacts(
+        operation=op.id,
+        request=op.request,
+        criteria=plan.validation_criteria,
+        steps=outcome_facts(op),
+        checks=tuple(CheckFact(**check.model_dump()) for check in checks),
+        execution=op.execution.outcome if op.execution else "failed",
+        report=op.execution.report if op.execution else "",
+    )
+
+
+def crown_facts(moment: Literal["assent", "ruling"], op: Operation, constitution: Constitution) -> CrownFacts:
+    """The plan, and after a run its outcome and verdict, with the articles that bind the crown."""
+    plan = op.bound_plan()
+    verdict = VerdictFact(**op.verdict.model_dump()) if op.verdict else None
+    return CrownFacts(
+        moment=moment,
+        operation=op.id,
+        request=op.request,
+        plan_summary=plan.summary,
+        tier=plan.tier,
+        steps=tuple(_crown_step(step) for step in plan.steps),
+        outcomes=outcome_facts(op) if moment == "ruling" else (),
+        verdict=verdict,
+        execution=op.execution.outcome if op.execution else None,
+        articles=tuple(
+            ArticleFact(id=article.id, title=article.title, text=article.text)
+            for article in constitution.articles
+            if not article.enforced
+        ),
+    )
+
+
+def _crown_step(step: Step) -> CrownStepFact:
+    return CrownStepFact(
+        number=step.number,
+        playbook=step.playbook,
+        system=step.system,
+        tier=step.tier,
+        effect=step.effect,
+        reversible=step.reversible,
+        emergency=step.emergency,
+        protects=step.protects,
+        why=step.why,
+        blast_radius=step.preview.blast_radius,
+        undo=step.preview.undo,
+    )

@@ -1,0 +1,98 @@
+"""The judicial branch: checks by code first, then the evaluator's judgment, which can only make the verdict worse."""
+
+import asyncio
+
+from storage.ledger import Act
+
+from agents.evaluator import Evaluator
+from operations.errors import PlaybookFailed, Refusal
+from operations.events import AgentDegraded, CheckEvaluated, VerdictGiven
+from operations.evidence import Check
+from operations.model import Branch, Direction, Step
+from operations.playbook import Catalogue
+from operations.stages import CheckRecord, Operation
+from operations.systems import Inventory
+from triad.briefing import evaluator_facts
+from triad.runner import Runner
+from triad.targets import observing
+from triad.trace import span
+from triad.turn import Turn, by_code, by_mind
+
+
+class Evaluation:
+    """Judges finished runs."""
+
+    def __init__(self, evaluator: Evaluator, runner: Runner, catalogue: Catalogue, inventory: Inventory) -> None:
+        self._evaluator = evaluator
+        self._runner = runner
+        self._catalogue = catalogue
+        self._inventory = inventory
+
+    async def evaluate(self, op: Operation) -> Turn:
+        """Every step's post-conditions with read-only credentials, then the verdict over them."""
+        checks = tuple([check for step in op.bound_plan().steps for check in await self._step(op, step)])
+        with span("evaluator", operation=op.id):
+            thought = await self._evaluator.judge(evaluator_facts(op, checks))
+        acts: list[Act] = [by_code(CheckEvaluated(**c.model_dump()), Branch.JUDICIAL, op) for c in checks]
+        if thought.degraded:
+            fell_back = AgentDegraded(role=Branch.JUDICIAL, **thought.degraded.model_dump())
+            acts.append(by_code(fell_back, Branch.JUDICIAL, op))
+        checks_passed = bool(checks) and all(check.passed for check in checks)
+        passed = checks_passed and thought.output.passed
+        verdict = VerdictGiven(
+            passed=passed,
+            checks_passed=checks_passed,
+            judged_passed=thought.output.passed,
+            checks=len(checks),
+            rollback=not passed and bool(reversible(op)),
+            reasons=thought.output.reasons,
+        )
+        acts.append(
+            by_mind(verdict, Branch.JUDICIAL, op, model=thought.model, prompt=thought.prompt, tokens=thought.tokens)
+        )
+        return Turn(op, tuple(acts))
+
+    async def _step(self, op: Operation, step: Step) -> tuple[CheckRecord, ...]:
+        """The checks of one step; a step that did not run counts as a failed check unless it was skipped."""
+        if step.number in op.skipped:
+            return ()
+        last = op.latest(step.number, Direction.DO)
+        ran = last is not None and last.status == "done"
+        first = (
+            Check(
+                name="step-ran",
+                passed=ran,
+                expected="The step ran to its end.",
+                observed=last.status if last else "never begun",
+            ),
+        )
+        found = first + (await self._probe(op, step) if ran else ())
+        return tuple(CheckRecord(step=step.number, direction=Direction.DO, **check.model_dump()) for check in found)
+
+    async def _probe(self, op: Operation, step: Step) -> tuple[Check, ...]:
+        playbook = self._catalogue.get(step.playbook)
+        with span("checks", playbook=step.playbook, system=step.system):
+            try:
+                snapshot = await self._runner.first_snapshot(op, step.number)
+                if snapshot is None:
+                    return (_unproven("There is no snapshot to compare with."),)
+                target = observing(self._inventory.get(step.system), self._inventory)
+                arguments = playbook.parse(step.arguments)
+                async with asyncio.timeout(playbook.timeout.total_seconds()):
+                    found = await playbook.checks(arguments, target, snapshot)
+                    if playbook.sustain and all(check.passed for check in found):
+                        await asyncio.sleep(playbook.sustain.total_seconds())
+                        found = await playbook.checks(arguments, target, snapshot)
+            except (PlaybookFailed, Refusal, TimeoutError, OSError) as error:
+                return (_unproven(f"The checks could not be completed: {type(error).__name__}."),)
+        return found or (_unproven("The playbook states no post-condition."),)
+
+
+def _unproven(why: str) -> Check:
+    return Check(name="checks-complete", passed=False, expected="Every post-condition was evaluated.", observed=why)
+
+
+def reversible(op: Operation) -> tuple[int, ...]:
+    """The steps that changed or may have changed something and can be undone, newest first."""
+    plan = op.bound_plan()
+    return tuple(number for number in reversed(op.applied()) if plan.step(number).reversible)

@@ -1,0 +1,142 @@
+"""One trace for each operation, from the request to the seal: few, hand-placed spans.
+
+The trace id is recorded with the operation, so any worker carries the same trace on. The root span's id is the second
+half of the trace id; that is how a later process knows its parent without a second column. Spans go to Logfire when a
+token is present, to any OTLP endpoint that the environment names, and always to files under the home.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+import logfire
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from operations.stages import Operation
+
+_TRACER: Final = trace.get_tracer("triad")
+_NEXT_TRACE: ContextVar[str | None] = ContextVar("next_trace", default=None)
+
+
+def new_trace_id() -> str:
+    """A trace id: 32 hexadecimal digits whose second half, the root span's id, is not zero."""
+    return secrets.token_hex(8) + f"{secrets.randbits(63) + 1:016x}"
+
+
+class _Ids(IdGenerator):
+    """Random ids, except for a root span that was announced by `root`."""
+
+    def __init__(self) -> None:
+        self._random = RandomIdGenerator()
+
+    def generate_trace_id(self) -> int:
+        announced = _NEXT_TRACE.get()
+        return int(announced, 16) if announced else self._random.generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        announced = _NEXT_TRACE.get()
+        if announced is None:
+            return self._random.generate_span_id()
+        _NEXT_TRACE.set(None)
+        return int(announced[16:], 16)
+
+
+class FolderExporter(SpanExporter):
+    """Keeps spans as JSON lines, one file a trace, so that they can be read without any service."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Append each span to its trace's file."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lines: dict[str, list[str]] = {}
+        for item in spans:
+            context = item.get_span_context()
+            if context is not None and item.start_time is not None and item.end_time is not None:
+                lines.setdefault(f"{context.trace_id:032x}", []).append(_line(item, context))
+        for name, rows in lines.items():
+            with (self._folder / f"{name}.jsonl").open("a") as file:
+                file.write("".join(rows))
+        return SpanExportResult.SUCCESS
+
+
+def _line(item: ReadableSpan, context: SpanContext) -> str:
+    keep = {key: value for key, value in (item.attributes or {}).items() if not key.startswith("logfire.")}
+    row = {
+        "name": item.name,
+        "span": f"{context.span_id:016x}",
+        "parent": f"{item.parent.span_id:016x}" if item.parent else None,
+        "start_ns": item.start_time,
+        "end_ns": item.end_time,
+        "status": item.status.status_code.name,
+        "attributes": keep,
+    }
+    return json.dumps(row, default=str) + "\n"
+
+
+def configure(traces: Path | None, *, version: str) -> None:
+    """Set up tracing for this process. Without a Logfire token nothing leaves the machine unless OTLP is configured.
+
+    Args:
+        traces: where spans are kept as files; None keeps none.
+        version: the code version put on every span.
+    """
+    processors = [BatchSpanProcessor(FolderExporter(traces), schedule_delay_millis=500)] if traces else None
+    logfire.configure(
+        send_to_logfire="if-token-present",
+        service_name="triad",
+        service_version=version,
+        console=False,
+        inspect_arguments=False,
+        additional_span_processors=processors,
+        metrics=False,
+        scrubbing=logfire.ScrubbingOptions(extra_patterns=["dsn", "passfile", "triad_key"]),
+        advanced=logfire.AdvancedOptions(id_generator=_Ids()),
+    )
+
+
+def flush() -> None:
+    """Write out every finished span."""
+    logfire.force_flush()
+
+
+@contextmanager
+def root(trace_id: str, name: str, **attributes: str | int) -> Iterator[None]:
+    """The first span of a trace whose id was chosen beforehand."""
+    _NEXT_TRACE.set(trace_id)
+    with _TRACER.start_as_current_span(name, context=trace.set_span_in_context(trace.INVALID_SPAN)) as made:
+        made.set_attributes(attributes)
+        yield
+
+
+@contextmanager
+def resumed(op: Operation) -> Iterator[None]:
+    """Carry on the operation's trace: spans inside belong to it, whichever process they are made in."""
+    if op.trace is None:
+        yield
+        return
+    context = SpanContext(
+        trace_id=int(op.trace, 16),
+        span_id=int(op.trace[16:], 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
+    parent = trace.set_span_in_context(NonRecordingSpan(context))
+    with _TRACER.start_as_current_span("advance", context=parent, attributes={"operation": op.id}):
+        yield
+
+
+@contextmanager
+def span(name: str, **attributes: str | int) -> Iterator[None]:
+    """A span inside the current one. Attributes are ids, names and numbers: never contents of systems."""
+    with _TRACER.start_as_current_span(name, attributes=attributes):
+        yield
