@@ -40,7 +40,7 @@ check: $(VENV)/.checked ## Check format, lint, types, layers, security, advisori
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
 	$(PY) .ci/audit.py requirements.lock requirements-check.lock
-	$(PY) -m pytest -q tests/test_house.py
+	$(PY) -m pytest -q tests/test_house.py tests/test_locks.py
 
 .PHONY: bench
 bench: setup ## Measure what things cost; ARGS=--quick for a short look

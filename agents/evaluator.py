@@ -1,4 +1,4 @@
-"""The evaluator: judges the evidence after the checks, which code has run. It may fail a run, never pass a failed one."""
+"""The evaluator: judges the evidence behind the checks that code ran. It may fail a run, never pass a failed one."""
 
 from pydantic_ai import Agent, ModelRetry, RunContext, ToolOutput
 from pydantic_ai.models import Model

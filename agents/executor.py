@@ -170,8 +170,8 @@ class Executor:
     async def execute(self, facts: ExecutorFacts, act: Act, skip: Skip) -> Thought[ExecutionReport]:
         """Carry out the plan. `act` and `skip` go through the gate; what they raise passes through.
 
-        `stopped` in the report is true whenever a step was neither done nor skipped, whatever the model says. A fallback
-        carries on from the steps' states.
+        `stopped` in the report is true whenever a step was neither done nor skipped, whatever the model says. A
+        fallback carries on from the steps' states.
 
         Raises:
             MindUnavailable: no usable answer and no fallback.

@@ -42,10 +42,10 @@ class Limits(Record):
     tool_calls: int = Field(default=20, ge=0, le=1000, description="tool calls that were carried out")
     corrections: int = Field(default=2, ge=0, le=10, description="how often a wrong answer or tool call is sent back")
     tokens: int = Field(default=400_000, ge=1000, description="input and output tokens of all requests together")
-    seconds: int | None = Field(default=300, ge=1, description="of all requests together; None where tools may act long")
+    seconds: int | None = Field(default=300, ge=1, description="of all requests together; None: no bound")
 
 
-def failure_code(error: BaseException) -> FailureCode | None:  # noqa: PLR0911 - one return a kind of failure
+def failure_code(error: BaseException) -> FailureCode | None:
     """Why a run of a model failed, or None when the error is not the model's."""
     match error:
         case UsageLimitExceeded():
@@ -100,7 +100,7 @@ class Mind(Generic[D, T]):
         degraded = Degraded(model=self.model.model_id, fallback=self.fallback.model_id, code=code)
         return await self._fall_back(self.fallback, degraded, facts(), deps, toolsets, bounds, usage)
 
-    async def _fall_back(  # noqa: PLR0913 - the whole of one question
+    async def _fall_back(
         self,
         fallback: Model,
         degraded: Degraded,
@@ -120,7 +120,7 @@ class Mind(Generic[D, T]):
             raise MindUnavailable(fallback.model_id, code) from error
         return Thought(output, fallback.model_id, self.prompt.digest, _tokens(spent, usage), degraded)
 
-    async def _ask(  # noqa: PLR0913 - the whole of one question
+    async def _ask(
         self,
         model: Model,
         facts: BaseModel,

@@ -17,7 +17,13 @@ from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.retries import AsyncHTTPX2TenacityTransport, RetryConfig
-from tenacity import RetryCallState, retry_if_exception_type, retry_if_result, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from agents.rules import NAME as RULES
 from agents.rules import RulesModel

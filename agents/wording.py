@@ -11,21 +11,27 @@ from typing import Final, Literal
 
 Connector = Literal["", "and", "then", "after", "before"]
 
-STOPWORDS: Final = frozenset(
+
+def listed(words: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(words.split())
+
+
+STOPWORDS: Final = listed(
     """a all also an any are as at be been by can could do does each every for from has have i if in into is it its just
     me my need needs now of off on our out over please run so some system systems that the their them there these they
-    this those to up us want we which will with would you your""".split()
+    this those to up us want we which will with would you your"""
 )
 
-ACTIONS: Final = frozenset(
-    """abort add allow alter analyse apply archive assign attach ban block boot build buy cancel change clean clear close
-    compact compress configure convert copy create deactivate delete demote deny deploy destroy detach disable
-    downgrade drop dump edit email enable encrypt erase evict execute expand export fail failover fix flush format grant
-    grow hack halt import increase index install kill launch lock lower mail merge migrate modify mount move open
-    optimize overwrite patch pause post promote provision publish purge push raise reboot rebuild reclaim reconfigure
-    recreate reduce refactor register reindex release reload remove rename repair replace replicate reset resize restart
+ACTIONS: Final = listed(
+    """abort add allow alter analyse apply archive assign attach ban buy cancel change clean clear
+    compact compress configure convert create deactivate delete demote deny deploy destroy detach disable
+    downgrade drop dump edit email enable encrypt erase evict execute expand export failover fix flush grant
+    grow halt import install kill launch merge migrate modify move
+    optimize overwrite patch pause promote provision publish purge push reboot rebuild reclaim reconfigure
+    recreate reduce refactor register reindex reload remove rename repair replace replicate reset resize restart
     restore resume revert revoke rewrite roll rotate scale send set shrink shut start stop switch terminate translate
-    trim truncate tune undo uninstall unlock unmount update upgrade upload vacuum warm wipe write""".split()
+    trim truncate tune undo uninstall update upgrade upload vacuum warm wipe"""
 )
 """Verbs that ask for an effect. A clause with one of these is either answered by a playbook or it is refused."""
 
@@ -68,7 +74,7 @@ _SAME: Final[tuple[tuple[str, ...], ...]] = tuple(
 )
 
 _PHRASES: Final = (
-    (re.compile(r"\b(?:back(?:ing|ed|s)?[ -]up|back-?up[s]?|backing-?up)\b"), "backup"),
+    (re.compile(r"\b(?:back(?:ing|ed|s)?[ -](?:it |them |this |everything )?up|backups?)\b"), "backup"),
     (re.compile(r"\b(?:clean(?:ing|ed|s)?[ -]up)\b"), "clean"),
     (re.compile(r"\broll(?:ing|ed|s)?[ -]back\b"), "rollback"),
     (re.compile(r"\bset[ -]up\b"), "configure"),

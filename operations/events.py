@@ -431,7 +431,6 @@ class ConstitutionProposed(Annotation):
     kind: Literal["constitution.proposed"] = "constitution.proposed"
     amendment: str
     proposed: Digest
-    text: Digest = Field(description="SHA-256 of the proposed document's bytes, kept as evidence")
     by: PrincipalId
     person: PrincipalId
     reason: Words
@@ -444,11 +443,19 @@ class ConstitutionAmended(Annotation):
     amendment: str
     previous: Digest
     enacted: Digest
-    text: Digest = Field(description="SHA-256 of the enacted document's bytes, kept as evidence")
     proposer: PrincipalId
     ratifier: PrincipalId
     proposer_person: PrincipalId
     ratifier_person: PrincipalId
+    reason: Words
+
+
+class EmergencyRatified(Annotation):
+    """The second person, afterwards, that an emergency's waived approval is owed by."""
+
+    kind: Literal["emergency.ratified"] = "emergency.ratified"
+    by: PrincipalId
+    person: PrincipalId
     reason: Words
 
 
@@ -505,6 +512,7 @@ AnyEvent = Annotated[
     | Genesis
     | ConstitutionProposed
     | ConstitutionAmended
+    | EmergencyRatified
     | CrownHalted
     | CrownReleased,
     Field(discriminator="kind"),

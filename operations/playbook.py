@@ -142,7 +142,7 @@ class Playbook(ABC, Generic[A]):
             InvalidRequest: `invalid-arguments` naming the field, never echoing the value.
         """
         try:
-            return self.arguments.model_validate_json(canonical(raw))  # type: ignore[return-value]
+            return self.arguments.model_validate_json(canonical(raw))  # type: ignore[return-value]  # `arguments` is of A
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "arguments"

@@ -1,11 +1,11 @@
 """The constitution's numbers, typed and bounded, and what they demand of a plan.
 
-The numbers stand in the document's `toml` blocks. The bounds stand here: an amendment may tighten, and it may loosen only
-as far as they go.
+The numbers stand in the document's `toml` blocks. The bounds stand here: an amendment may tighten, and it may loosen
+only as far as they go.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -165,7 +165,7 @@ class Plans(Record):
 
 
 class RollbackPlans(Record):
-    """Which requests must carry a rollback plan: those of these types, from this tier on."""
+    """Which requests must carry a rollback plan: those of these types, and all from this tier on."""
 
     types: tuple[OperationType, ...]
     from_tier: TierNumber
@@ -213,6 +213,21 @@ class Numbers(Record):
             raise ValueError("a higher tier must not need fewer approvals")
         return self
 
+    def tier(self, number: int) -> Tier:
+        """What a plan of that tier needs.
+
+        Raises:
+            ValueError: there is no such tier.
+        """
+        if not 0 <= number <= HIGHEST_TIER:
+            raise ValueError("there is no such tier")
+        return self.tiers[number]
+
+    @property
+    def warrant_expiry_seconds(self) -> int:
+        """How long a warrant is valid."""
+        return self.warrants.expiry_seconds
+
 
 class Requirements(Record):
     """What must be there before a plan may start.
@@ -242,7 +257,7 @@ def _approvers(count: int) -> str:
     return "no approver" if count == 0 else "1 approver" if count == 1 else f"{count} approvers"
 
 
-def demands(  # noqa: PLR0913 - the five facts that the constitution's numbers speak about
+def demands(
     numbers: Numbers,
     homes: Mapping[str, str],
     tier: int,
@@ -257,14 +272,13 @@ def demands(  # noqa: PLR0913 - the five facts that the constitution's numbers s
     Raises:
         ValueError: there is no such tier.
     """
-    if not 0 <= tier <= HIGHEST_TIER:
-        raise ValueError("there is no such tier")
+    numbers.tier(tier)
     why: list[tuple[str, str]] = []
     floor, environment = numbers.environments.floor(environments)
     if environment and 0 < tier < floor:
         why.append(("environments", f"A change to {environment.value} is at least tier {floor}."))
         tier = floor
-    own, run, added = numbers.tiers[tier], numbers.modes.of(mode), numbers.authorities.of(authority)
+    own, run, added = numbers.tier(tier), numbers.modes.of(mode), numbers.authorities.of(authority)
     why.append(("tiers", f"Tier {tier} needs {_approvers(own.quorum)}{' and royal assent' if own.assent else ''}."))
     quorum, assent, expiry = own.quorum, own.assent or added.assent, own.plan_expiry_minutes
     if tier > 0 and run.standard_quorum > quorum:

@@ -286,7 +286,7 @@ def apply(op: Operation, event: e.Event, at: Instant) -> Operation:
     stage = move(op.stage, event)
     if not event.moves:
         return op
-    return op._with(stage=stage, version=op.version + 1, updated=at, **_changes(op, event, at))  # noqa: SLF001
+    return op._with(stage=stage, version=op.version + 1, updated=at, **_changes(op, event, at))  # noqa: SLF001 - the record's own module
 
 
 def _changes(op: Operation, event: e.Event, at: Instant) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - one case an event

@@ -25,6 +25,17 @@ class Prompt:
     text: str
     digest: str
 
+    @property
+    def id(self) -> str:
+        """The name without its folder, for example `001-system-deployment`."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def title(self) -> str:
+        """The text of the first heading; the id where there is none."""
+        heading = re.search(r"^# +(\S.*)$", self.text, re.MULTILINE)
+        return heading[1] if heading else self.id
+
 
 @cache
 def load(name: str) -> Prompt:

@@ -1,7 +1,8 @@
 """Where the embedded server's programs are, and which operating-system account runs them.
 
-PostgreSQL refuses to run as root. For root the programs run as the account `triad-postgres`, made when `useradd` exists,
-else as `nobody`. Permissions of folders that are not ours are never changed: what that account cannot reach is copied.
+PostgreSQL refuses to run as root. For root the programs run as the account `triad-postgres`, made when `useradd`
+exists, else as `nobody`. Permissions of folders that are not ours are never changed: what that account cannot reach is
+copied.
 """
 
 import importlib.metadata
@@ -60,7 +61,16 @@ def server_account() -> Account | None:
     while True:
         account = _lookup(ACCOUNT)
         if account is None and useradd is not None and time.monotonic() < deadline:
-            argv = [useradd, "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/false", ACCOUNT]
+            argv = [
+                useradd,
+                "--system",
+                "--no-create-home",
+                "--home-dir",
+                "/nonexistent",
+                "--shell",
+                "/bin/false",
+                ACCOUNT,
+            ]
             subprocess.run(argv, check=False, capture_output=True)  # noqa: S603 - argv built by code
             if _lookup(ACCOUNT) is None:
                 time.sleep(0.1)  # another process holds the lock on the account database

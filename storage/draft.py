@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -20,7 +20,7 @@ _INDEX: Final = f',"index":{SAFE_INTEGER},'.encode()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Move:
-    """What an event did to its operation: the stage it left (None at its beginning), the one it reached, the version."""
+    """What an event did to its operation: the stage it left (None at its beginning), the one reached, the version."""
 
     before: Stage | None
     after: Stage
@@ -36,9 +36,9 @@ class Draft:
 
     __slots__ = ("_middle", "_start", "_tail", "kind", "operation")
 
-    def __init__(  # noqa: PLR0913 - all of an entry
+    def __init__(
         self,
-        event: e.Event,
+        event: e.AnyEvent,
         actor: Actor,
         *,
         at: datetime,
@@ -52,7 +52,7 @@ class Draft:
             index=SAFE_INTEGER,
             time=at,
             origin=origin,
-            kind=event.kind,  # type: ignore[attr-defined] # every member of the union has it
+            kind=event.kind,
             operation=operation,
             mission=mission,
             branch=actor.branch,
@@ -66,7 +66,7 @@ class Draft:
             before=move.before if move else None,
             after=move.after if move else None,
             seq=move.version if move else None,
-            event=event,  # type: ignore[arg-type] # an event of the union, which the model checks
+            event=event,
         )
         # Top-level keys are sorted and quotes inside strings are escaped, so the first constitution and the last index
         # are the entry's own.
@@ -87,6 +87,8 @@ class Draft:
 class Creation:
     """The row of a new operation."""
 
+    operation: str
+    at: datetime
     requester: str
     type: str
     emergency: bool
@@ -145,39 +147,47 @@ class Unit:
     evidence: Sequence[tuple[str, bytes]] = ()
     previous: "Unit | None" = None
     """The unit of the same operation that this one was built on before it was written."""
-    at: datetime | None = field(default=None)
 
     @property
     def operation(self) -> str | None:
-        """The operation this unit belongs to, if it moves one."""
-        return self.standing.operation if self.standing else None
+        """The operation that this unit begins or moves."""
+        row = self.standing or self.creation
+        return row.operation if row else None
 
     def fail(self, error: TriadError) -> None:
         """Give the caller, who may be gone, this answer."""
+        self.previous = None
         if not self.place.done():
             self.place.set_exception(error)
             self.place.exception()  # a caller that never asks is no cause for a warning
 
     def settle(self, place: Place) -> None:
         """Tell the caller that the unit stands under a committed checkpoint."""
+        self.previous = None
         if not self.place.done():
             self.place.set_result(place)
 
 
-def head_change(events: Sequence[e.Event]) -> HeadChange | None:
-    """What these events do to the head: the halt, the release and the amendment."""
-    change: HeadChange | None = None
+def head_change(events: Sequence[e.AnyEvent]) -> HeadChange | None:
+    """What these events do to the head: the halt, the release and the amendment.
+
+    Raises:
+        ValueError: more than one of them in one unit.
+    """
+    changes: list[HeadChange] = []
     for event in events:
         match event:
             case e.CrownHalted():
-                change = HeadChange(halted=True)
+                changes.append(HeadChange(halted=True))
             case e.CrownReleased():
-                change = HeadChange(halted=False)
+                changes.append(HeadChange(halted=False))
             case e.ConstitutionAmended():
-                change = HeadChange(constitution=event.enacted, replaces=event.previous)
+                changes.append(HeadChange(constitution=event.enacted, replaces=event.previous))
             case _:
                 continue
-    return change
+    if len(changes) > 1:
+        raise ValueError("one unit changes the head at most once")
+    return changes[0] if changes else None
 
 
 def standing(before: Operation, after: Operation, *, epoch: int | None) -> Standing | None:

@@ -1,7 +1,7 @@
-"""Every table, as SQLAlchemy metadata: what Alembic compares the migrations with, and what ordinary queries are built on.
+"""Every table, as SQLAlchemy metadata: what the migrations are compared with and ordinary queries are built on.
 
-The ledger's own tables are written only by the function `ledger_commit`; the service's role may INSERT and SELECT there,
-never update, delete or truncate.
+The ledger's own tables are written only by the function `ledger_commit`; the service's role may INSERT and SELECT
+there, never update, delete or truncate.
 """
 
 from typing import Final

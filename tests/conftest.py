@@ -15,9 +15,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from operations.events import Genesis
 from storage import migrate
 from storage.embedded import Embedded
+from storage.ledger import Ledger
 from storage.roles import DATABASE, DatabaseRole, database_statements
+from storage.signer import Signer
 
 _numbers = itertools.count(1)
 
@@ -95,3 +98,19 @@ def database(cluster: Embedded) -> Database:
         operator=cluster.dsn(DatabaseRole.OPERATOR, name),
         superuser=cluster.superuser_dsn(name),
     )
+
+
+CONSTITUTION = b"# The constitution of the tests\n"
+ORIGIN = "triad.test/ledger"
+
+
+@pytest.fixture
+async def ledger(database: Database, tmp_path: Path) -> AsyncIterator[Ledger]:
+    """An open ledger that has begun: entry 0 is the genesis."""
+    signer = Signer.load_or_create(tmp_path / "ledger.key", ORIGIN)
+    opened = await Ledger.open(database.app, signer, origin=ORIGIN)
+    try:
+        await opened.begin(Genesis(policies=("test",), keys=(signer.vkey,), code_version="0"), CONSTITUTION)
+        yield opened
+    finally:
+        await opened.close()

@@ -3,15 +3,15 @@
 Silence, expiry and a changed constitution all mean no.
 """
 
-from operations.constitution import Statute
-from storage.ledger import Act
-
 from agents.crown import Crown
 from operations.canonical import now
 from operations.events import OperationApproved, OperationExpired, PlanSuperseded, RulingGiven
 from operations.model import Branch, Ruling
+from operations.policy import Action
 from operations.stages import Approval, Operation
+from storage.ledger import Act
 from triad.briefing import crown_facts
+from triad.law import Law
 from triad.trace import span
 from triad.turn import Turn, by_code, by_mind
 
@@ -20,7 +20,8 @@ def standing(op: Operation) -> tuple[Approval, ...]:
     """The approvals that count now: unexpired, over the plan in hand, by people other than the requester, each once."""
     if op.proposal is None:
         return ()
-    at, counted = now(), {}
+    at = now()
+    counted: dict[str, Approval] = {}
     for approval in op.approvals:
         if approval.plan == op.proposal.plan and approval.expires > at and approval.person != op.requester.person:
             counted.setdefault(approval.person, approval)
@@ -34,12 +35,12 @@ def missing(op: Operation) -> int:
     return max(0, op.proposal.quorum + op.extra_quorum - len(standing(op)))
 
 
-def overtaken(op: Operation, statute: Statute) -> Act | None:
+def overtaken(op: Operation, law: Law) -> Act | None:
     """The event that ends or sends back a plan whose time or constitution has passed; None while it stands."""
     proposal = op.proposal
     if proposal is None or op.plan is None:
         return None
-    if op.plan.constitution != statute.in_force().digest:
+    if op.plan.constitution != law.in_force().digest:
         sent_back = PlanSuperseded(
             plan=proposal.plan,
             code="constitution-changed",
@@ -55,13 +56,13 @@ def overtaken(op: Operation, statute: Statute) -> Act | None:
 class Approvals:
     """Decides what happens to a planned operation."""
 
-    def __init__(self, statute: Statute, crown: Crown) -> None:
-        self._statute = statute
+    def __init__(self, law: Law, crown: Crown) -> None:
+        self._law = law
         self._crown = crown
 
     async def decide(self, op: Operation) -> Turn | None:
         """Approved, sent back, expired or ruled on; None while people are still to decide."""
-        act = overtaken(op, self._statute)
+        act = overtaken(op, self._law)
         if act is not None:
             return Turn(op, (act,))
         if op.proposal is None or missing(op):
@@ -79,11 +80,14 @@ class Approvals:
     async def _ask(self, op: Operation) -> Act:
         plan = op.bound_plan()
         with span("crown.assent", operation=op.id):
-            thought = await self._crown.assent(crown_facts("assent", op, self._statute.in_force()))
+            thought = await self._crown.assent(crown_facts("assent", op, self._law.in_force()))
         ruling, reasons = thought.output.ruling, thought.output.reasons
         if ruling is Ruling.ESCALATE and op.extra_quorum:
             ruling, reasons = Ruling.VETO, (*reasons, "Escalated once already and still without assent.")
         if ruling not in {Ruling.ASSENT, Ruling.VETO, Ruling.ESCALATE}:
             ruling, reasons = Ruling.VETO, ("The crown gave no assent that this moment knows.",)
-        given = RulingGiven(ruling=ruling, plan=plan.digest, reasons=reasons)
+        decision = await self._law.decide_for(Branch.CROWN, Action.RULE, op, ruling=ruling)
+        if not decision.allowed:
+            ruling, reasons = Ruling.VETO, decision.texts
+        given = RulingGiven(ruling=ruling, plan=plan.digest, reasons=reasons, articles=decision.articles)
         return by_mind(given, Branch.CROWN, op, model=thought.model, prompt=thought.prompt, tokens=thought.tokens)

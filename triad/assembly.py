@@ -2,30 +2,27 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from operations.constitution import Constitution, Statute
-from operations.playbooks.registry import default_catalogue
-from storage.ledger import Ledger
-
-from agents.crown import Crown
-from agents.evaluator import Evaluator
-from agents.executor import Executor
-from agents.models import ModelChoice, build_model
-from agents.planner import Planner
-from operations.canonical import sha256
+from agents.minds import Minds
+from agents.models import ModelChoice
+from operations.constitution import Constitution
 from operations.errors import ConstitutionChanged
 from operations.events import ConstitutionAmended, Genesis
 from operations.model import Branch, RunMode
 from operations.playbook import Catalogue
+from operations.playbooks.registry import default_catalogue
+from operations.statute import Statute
 from operations.systems import Inventory
+from storage.ledger import Ledger
 from storage.signer import Signer
 from triad.approval import Approvals
 from triad.evaluation import Evaluation
 from triad.execution import Execution
 from triad.flow import Flow
 from triad.home import Home, warrant_key
+from triad.law import Law
 from triad.lookups import Observatory
 from triad.petitions import Petitions
 from triad.planning import Planning
@@ -35,34 +32,6 @@ from triad.runner import Runner
 from triad.schedule import Schedule
 from triad.warrant import Issuer
 from triad.worker import Worker
-
-RULES = ModelChoice(name="rules/offline-1")
-"""The offline model: the default of every branch, and what a failing provider falls back to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Minds:
-    """The four branches' agents."""
-
-    planner: Planner
-    executor: Executor
-    evaluator: Evaluator
-    crown: Crown
-
-    @classmethod
-    def of(cls, models: Mapping[Branch, ModelChoice]) -> "Minds":
-        """The branches on their models, each with the offline rules behind it."""
-        rules = build_model(RULES)
-
-        def model(branch: Branch) -> object:
-            return build_model(models.get(branch, RULES))
-
-        return cls(
-            planner=Planner(model(Branch.LEGISLATIVE), fallback=rules),
-            executor=Executor(model(Branch.EXECUTIVE), fallback=rules),
-            evaluator=Evaluator(model(Branch.JUDICIAL), fallback=rules),
-            crown=Crown(model(Branch.CROWN), fallback=rules),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +57,7 @@ class Triad:
     ledger: Ledger
     signer: Signer
     statute: Statute
+    law: Law
     catalogue: Catalogue
     inventory: Inventory
     issuer: Issuer
@@ -114,7 +84,7 @@ async def assembled(blueprint: Blueprint) -> AsyncIterator[Triad]:
     ledger = await Ledger.open(blueprint.dsn, signer, origin=blueprint.origin)
     try:
         statute = await _statute(blueprint, ledger, signer, Issuer(key, timedelta(minutes=1)))
-        lifetime = timedelta(seconds=statute.in_force().numbers.warrant_expiry_seconds)
+        lifetime = timedelta(seconds=statute.in_force().numbers.warrants.expiry_seconds)
         yield _assemble(blueprint, ledger, signer, statute, Issuer(key, lifetime))
     finally:
         await ledger.close()
@@ -126,11 +96,11 @@ async def _statute(blueprint: Blueprint, ledger: Ledger, signer: Signer, issuer:
     statute = Statute.load(path, expected_digest=None)
     document = statute.in_force()
     genesis = Genesis(
-        policies=document.policy_ids,
+        policies=tuple(policy.id for policy in document.policies),
         keys=(signer.vkey, *(f"warrant: {name}" for name in issuer.verifying)),
         code_version=blueprint.version,
     )
-    await ledger.begin(genesis, path.read_bytes(), document.digest)
+    await ledger.begin(genesis, document.text.encode())
     head = await ledger.head()
     if head.constitution != document.digest:
         await _finish_amendment(ledger, head.constitution, document, statute)
@@ -142,10 +112,8 @@ async def _finish_amendment(ledger: Ledger, in_force: str, on_disk: Constitution
     for entry in reversed(await ledger.entries(kinds={"constitution.amended"}, limit=10_000)):
         event = entry.event
         if isinstance(event, ConstitutionAmended) and event.enacted == in_force and event.previous == on_disk.digest:
-            content = await ledger.evidence(event.text)
-            if sha256(content) == event.text:
-                statute.enact(content.decode())
-                return
+            statute.enact((await ledger.evidence(in_force)).decode())
+            return
     raise ConstitutionChanged("The constitution on disk is not the one the ledger says is in force.")
 
 
@@ -153,16 +121,17 @@ def _assemble(blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Sta
     catalogue, inventory = blueprint.catalogue, blueprint.inventory
     minds = blueprint.minds or Minds.of(blueprint.models)
     observatory = Observatory(ledger, catalogue, inventory)
-    runner = Runner(ledger, issuer, catalogue, inventory, statute)
-    planning = Planning(minds.planner, statute, catalogue, inventory, observatory, blueprint.mode)
+    law = Law(ledger, statute, inventory, blueprint.mode)
+    runner = Runner(ledger, issuer, catalogue, inventory, law)
+    planning = Planning(minds.planner, law, catalogue, inventory, observatory)
     flow = Flow(
         ledger=ledger,
         planning=planning,
-        approvals=Approvals(statute, minds.crown),
-        schedule=Schedule(ledger, statute),
+        approvals=Approvals(law, minds.crown),
+        schedule=Schedule(law),
         execution=Execution(minds.executor, runner, ledger),
-        evaluation=Evaluation(minds.evaluator, runner, catalogue, inventory),
-        reign=Reign(minds.crown, statute),
+        evaluation=Evaluation(minds.evaluator, law, runner, catalogue, inventory),
+        reign=Reign(minds.crown, law),
         rollback=Rollback(runner, ledger, catalogue, inventory),
     )
     return Triad(
@@ -170,6 +139,7 @@ def _assemble(blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Sta
         ledger=ledger,
         signer=signer,
         statute=statute,
+        law=law,
         catalogue=catalogue,
         inventory=inventory,
         issuer=issuer,
@@ -177,7 +147,13 @@ def _assemble(blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Sta
         minds=minds,
         planning=planning,
         flow=flow,
-        petitions=Petitions(ledger, statute, catalogue, inventory, planning),
-        regency=Regency(ledger, statute),
+        petitions=Petitions(ledger, law, catalogue, inventory, planning),
+        regency=Regency(ledger, statute, law),
         worker=Worker(flow, ledger),
     )
+
+
+def with_minds(triad: Triad, minds: Minds) -> Triad:
+    """The same Triad with other agents in its branches: same ledger, gate, constitution and systems."""
+    blueprint = replace(triad.blueprint, minds=minds)
+    return _assemble(blueprint, triad.ledger, triad.signer, triad.statute, triad.issuer)

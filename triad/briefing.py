@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from operations.constitution import Constitution
-
 from agents.facts import (
     ArticleFact,
     CheckFact,
@@ -21,11 +19,12 @@ from agents.facts import (
     SystemFact,
     VerdictFact,
 )
+from operations.constitution import Constitution
 from operations.model import Direction, Request, Step
 from operations.playbook import Catalogue
 from operations.stages import CheckRecord, Operation
 from operations.systems import BackupFolder, Inventory
-from prompts import sops
+from prompts import Prompt, sops
 
 
 def planner_facts(
@@ -45,10 +44,15 @@ def planner_facts(
         constitution=constitution.digest,
         systems=tuple(system_facts(inventory, request)),
         playbooks=playbook_facts(catalogue),
-        sops=tuple(SopFact(id=sop.id, title=sop.title, text=sop.text) for sop in sops()),
+        sops=tuple(_sop(sop) for sop in sops()),
         history=history,
         corrections=corrections,
     )
+
+
+def _sop(prompt: Prompt) -> SopFact:
+    title = prompt.text.partition("\n")[0].lstrip("# ").strip()
+    return SopFact(id=prompt.name.removeprefix("sops/"), title=title, text=prompt.text)
 
 
 def system_facts(inventory: Inventory, request: Request) -> Iterable[SystemFact]:
@@ -116,7 +120,9 @@ def step_state(op: Operation, step: Step) -> StepState:
     last = op.latest(step.number, Direction.DO)
     if last is None or last.status == "issued":
         return "pending"
-    return "in_doubt" if last.status in {"in_doubt", "intended"} else last.status
+    if last.status == "done" or last.status == "failed":  # noqa: PLR1714 - narrows the literal
+        return last.status
+    return "in_doubt"
 
 
 def outcome_facts(op: Operation) -> tuple[OutcomeFact, ...]:

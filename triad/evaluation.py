@@ -2,17 +2,18 @@
 
 import asyncio
 
-from storage.ledger import Act
-
 from agents.evaluator import Evaluator
 from operations.errors import PlaybookFailed, Refusal
 from operations.events import AgentDegraded, CheckEvaluated, VerdictGiven
 from operations.evidence import Check
 from operations.model import Branch, Direction, Step
 from operations.playbook import Catalogue
+from operations.policy import Action
 from operations.stages import CheckRecord, Operation
 from operations.systems import Inventory
+from storage.ledger import Act
 from triad.briefing import evaluator_facts
+from triad.law import Law
 from triad.runner import Runner
 from triad.targets import observing
 from triad.trace import span
@@ -22,8 +23,11 @@ from triad.turn import Turn, by_code, by_mind
 class Evaluation:
     """Judges finished runs."""
 
-    def __init__(self, evaluator: Evaluator, runner: Runner, catalogue: Catalogue, inventory: Inventory) -> None:
+    def __init__(
+        self, evaluator: Evaluator, law: Law, runner: Runner, catalogue: Catalogue, inventory: Inventory
+    ) -> None:
         self._evaluator = evaluator
+        self._law = law
         self._runner = runner
         self._catalogue = catalogue
         self._inventory = inventory
@@ -39,13 +43,18 @@ class Evaluation:
             acts.append(by_code(fell_back, Branch.JUDICIAL, op))
         checks_passed = bool(checks) and all(check.passed for check in checks)
         passed = checks_passed and thought.output.passed
+        reasons = thought.output.reasons
+        if passed:
+            checked = op.model_copy(update={"checks": checks})
+            decision = await self._law.decide_for(Branch.JUDICIAL, Action.EVALUATE, checked, passing=True)
+            passed, reasons = decision.allowed, reasons if decision.allowed else decision.texts
         verdict = VerdictGiven(
             passed=passed,
             checks_passed=checks_passed,
             judged_passed=thought.output.passed,
             checks=len(checks),
             rollback=not passed and bool(reversible(op)),
-            reasons=thought.output.reasons,
+            reasons=reasons,
         )
         acts.append(
             by_mind(verdict, Branch.JUDICIAL, op, model=thought.model, prompt=thought.prompt, tokens=thought.tokens)

@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-from storage.ledger import Act, Ledger
-
 from agents.executor import Executor
 from agents.facts import StepResult
 from operations.errors import WarrantRefused
 from operations.events import AgentDegraded, ExecutionFinished, OperationHalted, StepSkipped
 from operations.model import Branch, Direction
 from operations.stages import Operation, Stage
+from storage.ledger import Act, Ledger
 from triad.briefing import executor_facts
 from triad.runner import Performed, Runner
 from triad.trace import span
@@ -43,8 +42,8 @@ class _Run:
         try:
             performed = await self._runner.step(self.op, number, Direction.DO)
         except WarrantRefused as error:
-            status = "halted" if error.code == "halted" else "refused"
-            return StepResult(step=number, status=status, summary=" ".join(error.reasons))
+            halted = error.code == "halted"
+            return StepResult(step=number, status="halted" if halted else "refused", summary=" ".join(error.reasons))
         return self._note(number, performed)
 
     async def skip(self, number: int, reason: str) -> StepResult:
@@ -67,10 +66,9 @@ class _Run:
 
     def _note(self, number: int, performed: Performed) -> StepResult:
         self.op = performed.op
-        known = {"done", "failed", "in_doubt"}
         return StepResult(
             step=number,
-            status=performed.status if performed.status in known else "failed",  # type: ignore[arg-type]
+            status="failed" if performed.status == "begun" else performed.status,
             summary=performed.summary,
             retryable=performed.retryable,
         )

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from storage.ledger import Ledger
-
 from operations.events import OperationResumed
 from operations.model import Branch, Direction
 from operations.stages import Operation, Stage
+from storage.ledger import Ledger
 from triad.approval import Approvals
 from triad.evaluation import Evaluation
 from triad.execution import Execution

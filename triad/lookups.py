@@ -1,12 +1,11 @@
 """The planner's read-only tools: what a system is like now, what was done to it before, what a playbook takes."""
 
-from storage.ledger import Ledger
-
 from operations.canonical import canonical_record, instant_text
 from operations.errors import NotFound, PlaybookFailed, Refusal
 from operations.evidence import Effect
 from operations.playbook import Call, Catalogue
 from operations.systems import Inventory
+from storage.ledger import Ledger
 from triad.targets import observing
 
 _RECENT = 10

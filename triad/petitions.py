@@ -6,27 +6,27 @@ Every door (API, CLI, console, chat) calls these; each asks the constitution fir
 from datetime import timedelta
 from typing import Literal
 
-from operations.constitution import Action, Resource, Statute
-from storage.ledger import Act, Ledger
-
 from operations.canonical import new_id, now
-from operations.errors import Conflict, InvalidRequest, NotAllowed, NotFound, Refusal
+from operations.errors import Conflict, InvalidRequest, NotFound, Refusal
 from operations.events import (
-    AccessDenied,
     ApprovalGiven,
     ApprovalRefused,
     ApprovalWithdrawn,
     CancelRequested,
+    EmergencyRatified,
     EscalationResolved,
     OperationCancelled,
     OperationRequested,
     StepReconciled,
 )
-from operations.model import Actor, Principal, Request
+from operations.model import Principal, Request, Ruling
 from operations.playbook import Catalogue
+from operations.policy import Action, Resource
+from operations.requirements import HIGHEST_TIER
 from operations.stages import Operation, Stage
 from operations.systems import Inventory
-from triad.authority import actor_of, ask, operation_resource
+from storage.ledger import Act, Ledger
+from triad.law import Law, actor_of
 from triad.planning import Drafted, Planning
 from triad.trace import new_trace_id, root
 
@@ -37,10 +37,10 @@ class Petitions:
     """The acts that come from outside the branches."""
 
     def __init__(
-        self, ledger: Ledger, statute: Statute, catalogue: Catalogue, inventory: Inventory, planning: Planning
+        self, ledger: Ledger, law: Law, catalogue: Catalogue, inventory: Inventory, planning: Planning
     ) -> None:
         self._ledger = ledger
-        self._statute = statute
+        self._law = law
         self._catalogue = catalogue
         self._inventory = inventory
         self._planning = planning
@@ -55,11 +55,7 @@ class Petitions:
         trace = new_trace_id()
         actor = actor_of(principal, trace)
         with root(trace, "operation", type=request.type.value, principal=principal.id):
-            try:
-                await self._admissible(principal, request)
-            except Refusal as error:
-                await self._refused(actor, Action.SUBMIT, error)
-                raise
+            await self._admit(principal, request)
             event = OperationRequested(request=request, requester=principal, idempotency_key=idempotency_key)
             return await self._ledger.submit(event, actor)
 
@@ -69,11 +65,7 @@ class Petitions:
         Raises:
             InvalidRequest, NotAllowed: as for `submit`.
         """
-        try:
-            await self._admissible(principal, request)
-        except Refusal as error:
-            await self._refused(actor_of(principal), Action.SUBMIT, error)
-            raise
+        await self._admit(principal, request)
         return await self._planning.draft(new_id("op"), request)
 
     async def approve(self, principal: Principal, ident: str, plan: str, reason: str, *, channel: str) -> Operation:
@@ -81,12 +73,10 @@ class Petitions:
 
         Raises:
             NotAllowed: not an approver, the requester, or a second voice of the same person.
-            Conflict: `plan-changed`, `already-decided`, `not-waiting`.
+            Conflict: `plan-changed`, `expired`, `not-waiting`.
         """
         op = await self._waiting(principal, ident, plan, Action.APPROVE)
-        if any(a.person == principal.person and a.plan == plan for a in op.approvals):
-            raise await self._conflict(principal, op, "already-decided", "You have already approved this plan.")
-        expiry = self._statute.in_force().numbers.tier(op.proposal.tier if op.proposal else 3).approval_expiry_minutes
+        expiry = self._law.in_force().numbers.tiers[op.proposal.tier if op.proposal else 3].approval_expiry_minutes
         event = ApprovalGiven(
             approval=new_id("ap"),
             plan=plan,
@@ -122,10 +112,14 @@ class Petitions:
             Conflict: `not-withdrawable`: there is none, or the operation has started.
         """
         op = await self._readable(principal, ident)
-        await self._ask(principal, Action.WITHDRAW, op)
         own = next((a for a in op.approvals if a.person == principal.person), None)
+        resource = self._law.resource(op).model_copy(update={"approver_person": own.person if own else None})
+        if own:
+            await self._law.demand(principal, Action.WITHDRAW, resource, op)
         if own is None or op.stage not in {Stage.PLANNED, Stage.APPROVED}:
-            raise await self._conflict(principal, op, "not-withdrawable", "There is no approval of yours to withdraw.")
+            raise await self._conflict(
+                principal, Action.WITHDRAW, op, "not-withdrawable", "There is no approval of yours to withdraw."
+            )
         event = ApprovalWithdrawn(approval=own.id, plan=own.plan, approver=principal.id, reason=reason)
         return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
 
@@ -145,7 +139,11 @@ class Petitions:
             await self._ledger.note(CancelRequested(by=principal.id, reason=reason), actor, operation=op.id)
             return op
         raise await self._conflict(
-            principal, op, "not-cancellable", f"An operation that is {op.stage.value} cannot be cancelled."
+            principal,
+            Action.CANCEL,
+            op,
+            "not-cancellable",
+            f"An operation that is {op.stage.value} cannot be cancelled.",
         )
 
     async def reconcile(self, principal: Principal, ident: str, *, happened: bool, reason: str) -> Operation:
@@ -158,7 +156,9 @@ class Petitions:
         await self._ask(principal, Action.RECONCILE, op)
         doubt = next((a for a in op.attempts if a.status == "in_doubt"), None)
         if op.stage is not Stage.IN_DOUBT or doubt is None:
-            raise await self._conflict(principal, op, "not-in-doubt", "No step of this operation is in doubt.")
+            raise await self._conflict(
+                principal, Action.RECONCILE, op, "not-in-doubt", "No step of this operation is in doubt."
+            )
         event = StepReconciled(
             step=doubt.step,
             attempt=doubt.attempt,
@@ -178,13 +178,31 @@ class Petitions:
             Conflict: `not-escalated`, `verdict-failed`.
         """
         op = await self._readable(principal, ident)
-        await self._ask(principal, Action.RECONCILE, op)
+        await self._law.demand(principal, Action.RULE, self._law.resource(op), op, ruling=Ruling(ruling))
         if op.stage is not Stage.ESCALATED:
-            raise await self._conflict(principal, op, "not-escalated", "Nothing was escalated here.")
+            raise await self._conflict(principal, Action.RULE, op, "not-escalated", "Nothing was escalated here.")
         if ruling == "complete" and not (op.verdict and op.verdict.passed):
-            raise await self._conflict(principal, op, "verdict-failed", "A failed verdict cannot be completed.")
+            raise await self._conflict(
+                principal, Action.RULE, op, "verdict-failed", "A failed verdict cannot be completed."
+            )
         event = EscalationResolved(ruling=ruling, by=principal.id, reason=reason)
         return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
+
+    async def ratify(self, principal: Principal, ident: str, reason: str) -> Operation:
+        """Ratify an emergency afterwards, as the second person that its waived approval is owed by.
+
+        Raises:
+            Conflict: `not-an-emergency`, `already-ratified`.
+        """
+        op = await self._readable(principal, ident)
+        if not op.request.emergency:
+            raise await self._conflict(principal, Action.RATIFY, op, "not-an-emergency", "This was no emergency.")
+        await self._ask(principal, Action.RATIFY, op)
+        if await self._ledger.entries(operation=op.id, kinds={"emergency.ratified"}, limit=1):
+            raise await self._conflict(principal, Action.RATIFY, op, "already-ratified", "It was ratified before.")
+        event = EmergencyRatified(by=principal.id, person=principal.person, reason=reason)
+        await self._ledger.note(event, actor_of(principal, op.trace), operation=op.id)
+        return op
 
     async def show(self, principal: Principal, ident: str) -> Operation:
         """An operation, for those who may read it.
@@ -194,8 +212,16 @@ class Petitions:
         """
         return await self._readable(principal, ident)
 
-    async def _admissible(self, principal: Principal, request: Request) -> None:
-        constitution = self._statute.in_force()
+    async def _admit(self, principal: Principal, request: Request) -> None:
+        await self._law.demand(principal, Action.SUBMIT, Resource.asked(new_id("op"), request, principal))
+        try:
+            self._admissible(request)
+        except Refusal as error:
+            await self._law.refuse(principal, Action.SUBMIT, error)
+            raise
+
+    def _admissible(self, request: Request) -> None:
+        constitution = self._law.in_force()
         for number, name in enumerate(request.systems):
             if name not in self._inventory.names():
                 raise InvalidRequest(
@@ -205,20 +231,12 @@ class Petitions:
                 )
         if request.playbook is not None:
             self._check_playbook(request, request.playbook)
-        if request.rollback_plan is None and constitution.required_rollback_plan(request.type, 0):
+        if request.rollback_plan is None and constitution.required_rollback_plan(request.type, HIGHEST_TIER):
             raise InvalidRequest(
                 "rollback-plan-missing",
                 f"A {request.type.value} needs a rollback plan: say how the change would be taken back.",
                 field="rollback_plan",
             )
-        environments = {self._inventory.get(name).environment for name in request.systems}
-        resource = Resource(
-            kind="operation",
-            id="new",
-            environment=max(environments, key=lambda e: ("development", "staging", "production").index(e.value)).value,
-            emergency=request.emergency,
-        )
-        constitution.decide(principal, Action.SUBMIT, resource).raise_if_denied()
 
     def _check_playbook(self, request: Request, name: str) -> None:
         if name not in self._catalogue:
@@ -243,30 +261,27 @@ class Petitions:
         await self._ask(principal, action, op)
         if op.stage is not Stage.PLANNED or op.proposal is None:
             raise await self._conflict(
-                principal, op, "not-waiting", f"The operation is {op.stage.value} and waits for no decision."
+                principal, action, op, "not-waiting", f"The operation is {op.stage.value} and waits for no decision."
             )
         if op.proposal.plan != plan:
-            raise await self._conflict(principal, op, "plan-changed", "The plan has changed; read it again.")
+            raise await self._conflict(principal, action, op, "plan-changed", "The plan has changed; read it again.")
         if op.proposal.expires <= now():
-            raise await self._conflict(principal, op, "expired", "The time to decide has run out, which means no.")
+            raise await self._conflict(
+                principal, action, op, "expired", "The time to decide has run out, which means no."
+            )
         return op
 
     async def _readable(self, principal: Principal, ident: str) -> Operation:
         op = await self._ledger.load(ident)
-        decision = self._statute.in_force().decide(principal, Action.READ, operation_resource(op))
+        decision = await self._law.decide(principal, Action.READ, self._law.resource(op))
         if not decision.allowed:
             raise NotFound("unknown-operation", "There is no such operation.")
         return op
 
     async def _ask(self, principal: Principal, action: Action, op: Operation) -> None:
-        await ask(self._ledger, self._statute, principal, action, operation_resource(op), op)
+        await self._law.demand(principal, action, self._law.resource(op), op)
 
-    async def _conflict(self, principal: Principal, op: Operation, code: str, reason: str) -> Conflict:
+    async def _conflict(self, principal: Principal, action: Action, op: Operation, code: str, reason: str) -> Conflict:
         error = Conflict(code, reason)
-        await self._refused(actor_of(principal, op.trace), Action.APPROVE, error, op)
+        await self._law.refuse(principal, action, error, op)
         return error
-
-    async def _refused(self, actor: Actor, action: Action, error: Refusal, op: Operation | None = None) -> None:
-        articles = error.articles if isinstance(error, NotAllowed) else ()
-        denied = AccessDenied(action=action.value, code=error.code, reasons=error.reasons, articles=articles)
-        await self._ledger.note(denied, actor, operation=op.id if op else None)

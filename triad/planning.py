@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from operations.constitution import Constitution, Requirements, Statute
-
 from agents.outputs import DraftStep, PlanDraft, PlanRefusal
 from agents.planner import Planner
 from agents.thought import Degraded, Thought
 from operations.canonical import digest_of, now
+from operations.constitution import Constitution
 from operations.errors import NotFound, PlaybookFailed, Refusal
 from operations.events import AgentDegraded, PlanProposed, PlanRefused
 from operations.model import Branch, Plan, Request, RunMode, Step
 from operations.playbook import Catalogue
+from operations.policy import Action
+from operations.requirements import Requirements
 from operations.stages import Operation
 from operations.systems import Inventory, System
 from triad.briefing import planner_facts
+from triad.law import Law
 from triad.lookups import Observatory
 from triad.targets import observing
 from triad.trace import span
@@ -62,21 +64,23 @@ class Planning:
     def __init__(
         self,
         planner: Planner,
-        statute: Statute,
+        law: Law,
         catalogue: Catalogue,
         inventory: Inventory,
         observatory: Observatory,
-        mode: RunMode,
     ) -> None:
         self._planner = planner
-        self._statute = statute
+        self._law = law
         self._catalogue = catalogue
         self._inventory = inventory
         self._observatory = observatory
-        self._mode = mode
 
     async def plan(self, op: Operation) -> Turn:
         """Propose a plan for a requested operation, or refuse it."""
+        decision = await self._law.decide_for(Branch.LEGISLATIVE, Action.PLAN, op)
+        if not decision.allowed:
+            refused = PlanRefused(code=decision.code, reasons=decision.texts, articles=decision.articles)
+            return Turn(op, (by_code(refused, Branch.LEGISLATIVE, op),))
         drafted = await self.draft(op.id, op.request, version=op.plans + 1)
         thought, answer = drafted.thought, drafted.answer
         acts = []
@@ -91,14 +95,14 @@ class Planning:
 
     async def draft(self, ident: str, request: Request, *, version: int = 1) -> Drafted:
         """What the plan for a request would be now; records nothing."""
-        constitution = self._statute.in_force()
+        constitution = self._law.in_force()
         facts = planner_facts(ident, request, constitution, self._catalogue, self._inventory)
         with span("planner", operation=ident):
             thought = await self._planner.plan(facts, self._observatory, self._validator(request))
         if isinstance(thought.output, PlanRefusal):
             refused = PlanRefused(code="nothing-fits", reasons=thought.output.reasons, nearest=thought.output.nearest)
             return Drafted(thought, refused)
-        mode = lowered(self._mode, thought.degraded)
+        mode = lowered(self._law.mode, thought.degraded)
         try:
             plan = await self._bind(ident, request, thought.output, constitution, version)
         except Refusal as error:
@@ -115,10 +119,17 @@ class Planning:
             mode=mode,
             emergency=request.emergency,
             authority=request.authority,
-            environments=frozenset(self._inventory.get(step.system).environment for step in plan.steps),
+            environments=frozenset(
+                self._inventory.get(step.system).environment for step in plan.steps if step.tier > 0
+            ),
         )
         if not requirements.executable:
             return PlanRefused(code="not-executable", reasons=requirements.reasons, articles=requirements.articles)
+        if len(plan.steps) > constitution.numbers.plans.most_steps:
+            return PlanRefused(
+                code="too-many-steps",
+                reasons=(f"A plan may have {constitution.numbers.plans.most_steps} steps.",),
+            )
         if requirements.tier != plan.tier:
             plan = plan.model_copy(update={"tier": requirements.tier})
         if request.rollback_plan is None and constitution.required_rollback_plan(request.type, plan.tier):

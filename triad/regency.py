@@ -1,21 +1,23 @@
 """The crown officer's acts and the procedures that need two people: halt, release, amendment."""
 
-from operations.constitution import Action, Constitution, Resource, Statute
-from storage.ledger import Ledger
-
-from operations.canonical import new_id, sha256
+from operations.canonical import new_id
+from operations.constitution import Constitution
 from operations.errors import Conflict, NotFound
 from operations.events import ConstitutionAmended, ConstitutionProposed, CrownHalted, CrownReleased
 from operations.model import Principal
-from triad.authority import actor_of, ask
+from operations.policy import Action, Kind, Resource
+from operations.statute import Statute
+from storage.ledger import Ledger
+from triad.law import Law, actor_of
 
 
 class Regency:
     """Acts over the whole of Triad rather than over one operation."""
 
-    def __init__(self, ledger: Ledger, statute: Statute) -> None:
+    def __init__(self, ledger: Ledger, statute: Statute, law: Law) -> None:
         self._ledger = ledger
         self._statute = statute
+        self._law = law
 
     async def halt(self, principal: Principal, reason: str) -> int:
         """Stop everything at once: no warrant is honoured until the release. Returns the entry's index.
@@ -53,16 +55,14 @@ class Regency:
         proposed = Constitution.parse(text)
         if proposed.digest == self._statute.in_force().digest:
             raise Conflict("nothing-changed", "This is the constitution in force.")
-        content = text.encode()
         event = ConstitutionProposed(
             amendment=new_id("am"),
             proposed=proposed.digest,
-            text=sha256(content),
             by=principal.id,
             person=principal.person,
             reason=reason,
         )
-        await self._ledger.note(event, actor_of(principal), attachments=(content,))
+        await self._ledger.note(event, actor_of(principal), attachments=(proposed.text.encode(),))
         return event
 
     async def ratify(self, principal: Principal, amendment: str, reason: str) -> Constitution:
@@ -79,13 +79,12 @@ class Regency:
         if any(isinstance(e.event, ConstitutionAmended) and e.event.amendment == amendment for e in done):
             raise Conflict("amendment-settled", "This amendment was ratified before.")
         previous = self._statute.in_force()
-        text = (await self._ledger.evidence(proposal.text)).decode()
+        text = (await self._ledger.evidence(proposal.proposed)).decode()
         enacted = Constitution.parse(text)
         event = ConstitutionAmended(
             amendment=amendment,
             previous=previous.digest,
             enacted=enacted.digest,
-            text=proposal.text,
             proposer=proposal.by,
             ratifier=principal.id,
             proposer_person=proposal.person,
@@ -102,12 +101,7 @@ class Regency:
         raise NotFound("unknown-amendment", "There is no such proposal.")
 
     async def _ask(
-        self, principal: Principal, action: Action, kind: str, proposal: ConstitutionProposed | None = None
+        self, principal: Principal, action: Action, kind: Kind, proposal: ConstitutionProposed | None = None
     ) -> None:
-        resource = Resource(
-            kind=kind,
-            id=kind,
-            requester=proposal.by if proposal else "",
-            requester_person=proposal.person if proposal else "",
-        )
-        await ask(self._ledger, self._statute, principal, action, resource)
+        resource = Resource(kind=kind, id=kind, proposer_person=proposal.person if proposal else None)
+        await self._law.demand(principal, action, resource)

@@ -1,19 +1,19 @@
 """The crown's last word on a finished run, and the undoing that it may order."""
 
-from operations.constitution import Statute
-from storage.ledger import Act, Ledger
-
 from agents.crown import Crown
 from operations.errors import PlaybookFailed, Refusal, WarrantRefused
 from operations.events import AgentDegraded, CheckEvaluated, RollbackDone, RollbackOrdered, RulingGiven
 from operations.model import Branch, Direction, Ruling
 from operations.playbook import Catalogue
+from operations.policy import Action
 from operations.stages import CheckRecord, Operation, Stage
 from operations.systems import Inventory
+from storage.ledger import Act, Ledger
 from triad.briefing import crown_facts
 from triad.evaluation import reversible
 from triad.execution import halt_if_ordered
 from triad.gate import next_step
+from triad.law import Law
 from triad.runner import Runner
 from triad.targets import observing
 from triad.trace import span
@@ -25,22 +25,25 @@ _TRIES = 3
 class Reign:
     """Rules over evaluated operations. It has nothing that acts."""
 
-    def __init__(self, crown: Crown, statute: Statute) -> None:
+    def __init__(self, crown: Crown, law: Law) -> None:
         self._crown = crown
-        self._statute = statute
+        self._law = law
 
     async def rule(self, op: Operation) -> Turn:
         """Complete, roll back, fail or escalate; what the verdict rules out is not open to the crown."""
         if op.ruling is Ruling.ROLLBACK:
             return Turn(op, (self._order(op, op.reasons),))
         with span("crown.ruling", operation=op.id):
-            thought = await self._crown.rule(crown_facts("ruling", op, self._statute.in_force()))
+            thought = await self._crown.rule(crown_facts("ruling", op, self._law.in_force()))
         ruling, reasons = clamp(op, thought.output.ruling, thought.output.reasons)
+        decision = await self._law.decide_for(Branch.CROWN, Action.RULE, op, ruling=ruling)
+        if not decision.allowed:
+            ruling, reasons = clamp(op, Ruling.FAIL, decision.texts)
         acts: list[Act] = []
         if thought.degraded:
             fell_back = AgentDegraded(role=Branch.CROWN, **thought.degraded.model_dump())
             acts.append(by_code(fell_back, Branch.CROWN, op))
-        given = RulingGiven(ruling=ruling, plan=op.bound_plan().digest, reasons=reasons)
+        given = RulingGiven(ruling=ruling, plan=op.bound_plan().digest, reasons=reasons, articles=decision.articles)
         acts.append(by_mind(given, Branch.CROWN, op, model=thought.model, prompt=thought.prompt, tokens=thought.tokens))
         if ruling is Ruling.ROLLBACK:
             acts.append(self._order(op, reasons))

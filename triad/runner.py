@@ -6,10 +6,7 @@ Protocol of a step: transaction 1 {warrant consumed, `step.intent`}, then the ef
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
-
-from operations.constitution import Statute
-from storage.ledger import Ledger
+from typing import Any, Literal
 
 from operations.canonical import canonical_record, decode, now, sha256
 from operations.errors import (
@@ -32,9 +29,12 @@ from operations.events import (
 from operations.evidence import Effect, Outcome, Preview, Probe, Snapshot
 from operations.model import Actor, Branch, Direction
 from operations.playbook import Call, Catalogue, Playbook
+from operations.policy import Action
 from operations.stages import Attempt, Operation, Stage
 from operations.systems import Inventory, System
+from storage.ledger import Ledger
 from triad.gate import Attempted, Grounds, check
+from triad.law import Law
 from triad.targets import acting, observing
 from triad.trace import span
 from triad.turn import by_code
@@ -46,7 +46,7 @@ class Performed:
     """How an attempt ended. `status` is what the executor may be told."""
 
     op: Operation
-    status: str
+    status: Literal["begun", "done", "failed", "in_doubt"]
     summary: str
     retryable: bool = False
 
@@ -64,14 +64,12 @@ class Prepared:
 class Runner:
     """Performs warranted steps on real systems, and nothing else."""
 
-    def __init__(
-        self, ledger: Ledger, issuer: Issuer, catalogue: Catalogue, inventory: Inventory, statute: Statute
-    ) -> None:
+    def __init__(self, ledger: Ledger, issuer: Issuer, catalogue: Catalogue, inventory: Inventory, law: Law) -> None:
         self._ledger = ledger
         self._issuer = issuer
         self._catalogue = catalogue
         self._inventory = inventory
-        self._statute = statute
+        self._law = law
 
     async def step(self, op: Operation, number: int, direction: Direction) -> Performed:
         """Issue the warrant for the next attempt at a step of the approved plan, and perform it.
@@ -113,6 +111,7 @@ class Runner:
                 preview = None if first or direction is Direction.UNDO else await self._preview(prepared)
                 attempted = Attempted(op, number, direction, arguments, system, playbook, preview)
                 check(warrant, attempted, await self._grounds())
+                await self._permitted(op, number, direction, playbook)
             except Refusal as error:
                 await self._deny(op, warrant, number, direction, error)
                 if isinstance(error, WarrantRefused):
@@ -330,10 +329,17 @@ class Runner:
             raise WarrantRefused("other-step", "The plan has no such step.")
         return self._catalogue.get(plan.step(number).playbook)
 
+    async def _permitted(self, op: Operation, number: int, direction: Direction, playbook: Playbook[Any]) -> None:
+        """The constitution's own word on this step, once the warrant is known to be good."""
+        marked = (number, direction, playbook.emergency)
+        decision = await self._law.decide_for(Branch.EXECUTIVE, Action.EXECUTE, op, step=marked, warranted=True)
+        if not decision.allowed:
+            raise WarrantRefused(f"policy-{decision.code}", *decision.texts, articles=decision.articles)
+
     async def _grounds(self) -> Grounds:
         head = await self._ledger.head()
         try:
-            constitution = self._statute.in_force().digest
+            constitution = self._law.in_force().digest
         except (ConstitutionChanged, ConstitutionInvalid) as error:
             raise WarrantRefused("constitution-changed", "The constitution on disk is not the one in force.") from error
         return Grounds(

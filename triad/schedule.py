@@ -2,34 +2,33 @@
 
 from datetime import datetime
 
-from operations.constitution import Statute
-from storage.ledger import Ledger
-
 from operations.canonical import now
 from operations.events import OperationStarted
 from operations.model import Branch
+from operations.policy import Action
 from operations.stages import Operation
 from triad.approval import overtaken, standing
+from triad.law import Law
 from triad.turn import Turn, by_code
 
 
 class Schedule:
     """Starts approved operations at their time."""
 
-    def __init__(self, ledger: Ledger, statute: Statute) -> None:
-        self._ledger = ledger
-        self._statute = statute
+    def __init__(self, law: Law) -> None:
+        self._law = law
 
     async def start(self, op: Operation) -> Turn | None:
-        """Started, expired or sent back; None before its time and while the crown has halted execution."""
-        act = overtaken(op, self._statute)
+        """Started, expired or sent back; None before its time and while the constitution forbids it."""
+        act = overtaken(op, self._law)
         if act is not None:
             return Turn(op, (act,))
         if op.proposal is None or not self.due(op, now()):
             return None
-        if (await self._ledger.head()).halted:
-            return None
         if len(standing(op)) < op.proposal.quorum + op.extra_quorum:
+            return None
+        decision = await self._law.decide_for(Branch.EXECUTIVE, Action.START, op)
+        if not decision.allowed:
             return None
         started = OperationStarted(plan=op.proposal.plan, epoch=op.epoch)
         return Turn(op, (by_code(started, Branch.EXECUTIVE, op),))

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from storage.ledger import Act
-
-from operations.events import Event
+from operations.events import AnyEvent
 from operations.model import Actor, Branch, Tokens, agent_principal
 from operations.stages import Operation
+from storage.ledger import Act
 
 SYSTEM = "triad"
 """The principal of what code alone decides."""
@@ -20,13 +19,13 @@ class Turn:
     acts: tuple[Act, ...]
 
 
-def by_code(event: Event, branch: Branch, op: Operation | None = None, *attachments: bytes) -> Act:
+def by_code(event: AnyEvent, branch: Branch, op: Operation | None = None, *attachments: bytes) -> Act:
     """An event that code decided on behalf of a branch."""
     return Act(event, Actor(principal=SYSTEM, branch=branch, trace=op.trace if op else None), attachments)
 
 
 def by_mind(
-    event: Event, branch: Branch, op: Operation, *, model: str, prompt: str, tokens: Tokens | None = None
+    event: AnyEvent, branch: Branch, op: Operation, *, model: str, prompt: str, tokens: Tokens | None = None
 ) -> Act:
     """An event that rests on what a branch's model said."""
     actor = Actor(

@@ -10,11 +10,11 @@ import socket
 from typing import Final
 
 import structlog
-from storage.ledger import Ledger
 
 from operations.canonical import new_id
 from operations.errors import LedgerUnavailable, StageConflict, TriadError
 from operations.stages import Operation, Stage
+from storage.ledger import Ledger
 from triad.flow import Flow
 
 _LOG: Final = structlog.get_logger("triad.worker")
@@ -126,17 +126,17 @@ class Worker:
         epoch = await self._ledger.claim(ident, self.name, _LEASE_SECONDS)
         if epoch is None:
             return None
-        renewing = asyncio.create_task(self._renew(ident))
+        renewing = asyncio.create_task(self._renew(ident, epoch))
         try:
             op = await self._ledger.load(ident)
             return await self._flow.resume(op.model_copy(update={"epoch": epoch}))
         finally:
             renewing.cancel()
-            await self._ledger.release(ident, self.name)
+            await self._ledger.release(ident, self.name, epoch)
 
-    async def _renew(self, ident: str) -> None:
+    async def _renew(self, ident: str, epoch: int) -> None:
         while True:
             await asyncio.sleep(_LEASE_SECONDS / 3)
-            if not await self._ledger.renew(ident, self.name, _LEASE_SECONDS):
+            if not await self._ledger.renew(ident, self.name, epoch, _LEASE_SECONDS):
                 _LOG.warning("lease lost", operation=ident)
                 return

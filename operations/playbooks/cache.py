@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from operations.canonical import Json
 from operations.errors import PlaybookFailed
 from operations.evidence import Check, Effect, Outcome, Preview, Snapshot
 from operations.playbook import Arguments, Call, Playbook, Target
-from operations.playbooks.folder import failing, failure, opened_folder
+from operations.playbooks.folder import failing, failure, opened_folder, to_the_end
 from operations.systems import CacheFolder, SystemKind
 
 _DEEPEST: Final = 64
@@ -195,7 +196,7 @@ class ClearExpired(Playbook[ClearExpiredArguments]):
                 "rmdir folders that this leaves empty, and empty folders of the same age",
             ),
             basis={"expired_files_at_most": files, "expired_bytes_at_most": size, "max_files": args.max_files},
-            blast_radius=f"At most {files} files and {size >> 20} MiB of the cache {system.name}, made again on demand.",
+            blast_radius=f"At most {files} files and {size >> 20} MiB of the cache {system.name}.",
             undo="None: a cache may be lost at any time; what is removed is made again when it is asked for.",
         )
 
@@ -242,38 +243,42 @@ class ClearExpired(Playbook[ClearExpiredArguments]):
         """
         system: CacheFolder = target.expect(CacheFolder)
         await call.progress(0.0, "removing expired files")
-        outcome = await asyncio.to_thread(self._clear, args, system)
+        stop = threading.Event()
+        outcome = await to_the_end(lambda: _clear(args, system, stop), stop)
         await call.progress(1.0, outcome.summary)
         return outcome
-
-    def _clear(self, args: ClearExpiredArguments, system: CacheFolder) -> Outcome:
-        cutoff_ns = (_now_ms() - args.older_than_seconds * 1000) * 1_000_000
-        removed = size = 0
-        with opened_folder(system.path) as root:
-            walk = _Walk(root, prune_before_ns=cutoff_ns)
-            try:
-                for file in walk.files():
-                    if file.changed_ns < cutoff_ns and removed < args.max_files:
-                        gone = walk.remove(file)
-                        removed, size = removed + gone, size + gone * file.bytes
-            except OSError as error:
-                raise failure("a cache file", error, changed=removed > 0) from error
-        return Outcome(
-            summary=f"Removed {removed} expired files ({size} bytes) and {walk.pruned} empty folders.",
-            changed=removed > 0 or walk.pruned > 0,
-            facts={
-                "removed_files": removed,
-                "removed_bytes": size,
-                "pruned_folders": walk.pruned,
-                "left_alone": walk.left_alone,
-            },
-        )
 
     async def checks(self, args: ClearExpiredArguments, target: Target, before: Snapshot) -> tuple[Check, ...]:
         """Nothing that was expired remains; what was young is still there."""
         del args
         system: CacheFolder = target.expect(CacheFolder)
         return await asyncio.to_thread(_check, system.path, before)
+
+
+def _clear(args: ClearExpiredArguments, system: CacheFolder, stop: threading.Event) -> Outcome:
+    cutoff_ns = (_now_ms() - args.older_than_seconds * 1000) * 1_000_000
+    removed = size = 0
+    with opened_folder(system.path) as root:
+        walk = _Walk(root, prune_before_ns=cutoff_ns)
+        try:
+            for file in walk.files():
+                if stop.is_set():
+                    break
+                if file.changed_ns < cutoff_ns and removed < args.max_files:
+                    gone = walk.remove(file)
+                    removed, size = removed + gone, size + gone * file.bytes
+        except OSError as error:
+            raise failure("a cache file", error, changed=removed > 0) from error
+    return Outcome(
+        summary=f"Removed {removed} expired files ({size} bytes) and {walk.pruned} empty folders.",
+        changed=removed > 0 or walk.pruned > 0,
+        facts={
+            "removed_files": removed,
+            "removed_bytes": size,
+            "pruned_folders": walk.pruned,
+            "left_alone": walk.left_alone,
+        },
+    )
 
 
 def _check(path: str, before: Snapshot) -> tuple[Check, ...]:

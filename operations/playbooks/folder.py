@@ -5,6 +5,7 @@ descriptor with `O_NOFOLLOW`, so that exchanging a file or the folder for a link
 Parents above the folder may be links (`/var/run`): they belong to the host's owner.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -14,9 +15,10 @@ import re
 import secrets
 import signal
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
 from operations.errors import PlaybookFailed
 
@@ -166,12 +168,11 @@ def keep_likeness(fd: int, like: int) -> None:
     os.fchmod(fd, stat.S_IMODE(theirs.st_mode))
 
 
-@contextlib.contextmanager
-def staged(folder: int, name: str, data: bytes, *, mode: int = 0o600, like: int | None = None) -> Iterator[str]:
-    """The name of a temporary file beside `name` that durably holds `data`; it is gone when the block ends.
+def stage(folder: int, name: str, data: bytes, *, mode: int = 0o600, like: int | None = None) -> str:
+    """Write `data` durably into a temporary file beside `name` and return what that is called.
 
     With `like`, an open file, it takes over that one's owner, mode and extended attributes before anybody else could
-    read it. An interruption leaves at most this one file, whose name `leftovers` knows.
+    read it. The caller renames or removes it; an interruption leaves this one file, which `leftovers` finds.
 
     Raises:
         OSError: nothing is left.
@@ -179,18 +180,18 @@ def staged(folder: int, name: str, data: bytes, *, mode: int = 0o600, like: int 
     temporary = f".triad-{secrets.token_hex(8)}.{name}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
-        try:
-            write_all(fd, data)
-            if like is None:
-                os.fchmod(fd, mode)
-            else:
-                keep_likeness(fd, like)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        yield temporary
-    finally:
+        write_all(fd, data)
+        if like is None:
+            os.fchmod(fd, mode)
+        else:
+            keep_likeness(fd, like)
+        os.fsync(fd)
+    except BaseException:
         remove(folder, temporary)
+        raise
+    finally:
+        os.close(fd)
+    return temporary
 
 
 def replace(folder: int, name: str, data: bytes, *, mode: int = 0o600) -> None:
@@ -199,13 +200,17 @@ def replace(folder: int, name: str, data: bytes, *, mode: int = 0o600) -> None:
     Raises:
         OSError: nothing was replaced.
     """
-    with staged(folder, name, data, mode=mode) as temporary:
+    temporary = stage(folder, name, data, mode=mode)
+    try:
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        remove(folder, temporary)
+        raise
     os.fsync(folder)
 
 
 def leftovers(folder: int, name: str) -> list[str]:
-    """Temporary files for `name` that an interrupted `staged` left."""
+    """Temporary files for `name` that an interrupted `stage` left."""
     pattern = re.compile(r"\.triad-[0-9a-f]{16}\." + re.escape(name))
     return sorted(entry for entry in os.listdir(folder) if pattern.fullmatch(entry))
 
@@ -243,3 +248,26 @@ def writer_holds(fd: int) -> bool:
         return True
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
+
+
+R = TypeVar("R")
+
+
+async def to_the_end(function: Callable[[], R], stop: threading.Event | None = None) -> R:
+    """Run blocking work in a thread and wait for its end even when cancelled, then be cancelled.
+
+    Otherwise a time-out would close descriptors that the thread goes on using, whose numbers the next file gets. Work
+    that takes long looks at `stop`, which is set on cancellation, between two whole things.
+    """
+    task = asyncio.create_task(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if stop is not None:
+            stop.set()
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise

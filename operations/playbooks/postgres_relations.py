@@ -33,7 +33,7 @@ _ROWS: Final = """
     SELECT relid::bigint AS oid, schemaname || '.' || relname AS label, n_live_tup AS live, n_dead_tup AS dead,
            last_vacuum AS vacuumed, last_analyze AS analyzed
     FROM pg_catalog.pg_stat_all_tables WHERE relid::bigint = ANY($1::bigint[])
-    ORDER BY label COLLATE "C"
+    ORDER BY schemaname COLLATE "C", relname COLLATE "C"
 """
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -143,7 +143,7 @@ def failure(error: BaseException, *, changed: bool) -> PlaybookFailed:
             return PlaybookFailed("database-error", "PostgreSQL refused.", changed=changed)
 
 
-async def to_the_end(work: Coroutine[Any, Any, T], seconds: float = CLEANING_SECONDS) -> T:
+async def to_the_end(work: Awaitable[T], seconds: float = CLEANING_SECONDS) -> T:
     """Await `work` even while the caller is being cancelled, at most `seconds`; then let the cancellation go on.
 
     Raises:

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final, NoReturn
 
 import tomlkit
@@ -17,10 +17,13 @@ from tomlkit.exceptions import TOMLKitError
 from operations.errors import PlaybookFailed
 from operations.playbooks.config_values import Edit, Leaves, Value, as_it_is, flatten, invalid
 
+Table = MutableMapping[str, Any]
+"""tomlkit's, ruamel's or json's own container."""
+
 
 def _edit_tables(
-    root: Any, edits: tuple[Edit, ...], make_table: Callable[[], Any], dress: Callable[[Any], Any]
-) -> None:  # noqa: ANN401 - tomlkit's, ruamel's and json's own containers
+    root: Table, edits: tuple[Edit, ...], make_table: Callable[[], Any], dress: Callable[[Value], object]
+) -> None:
     for edit in edits:
         table = root
         for part in edit.path[:-1]:

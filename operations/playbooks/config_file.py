@@ -1,0 +1,219 @@
+"""A configuration file on disk: read, replaced, kept for undo, always relative to its own folder."""
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from operations.canonical import JsonObject, sha256
+from operations.errors import PlaybookFailed
+from operations.evidence import Snapshot
+from operations.playbooks.folder import (
+    chunks,
+    failing,
+    leftovers,
+    measured,
+    opened_file,
+    opened_folder,
+    place,
+    remove,
+    replace,
+    stage,
+    status,
+)
+
+LIMIT: Final = 1 << 20
+"""Bytes that a configuration may have."""
+_KEPT: Final = 5
+"""Side copies of a file that stay for rollbacks still to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The file as it was read: its bytes and what must stay the same about it."""
+
+    data: bytes
+    mode: int
+    uid: int
+    gid: int
+    inode: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes."""
+        return sha256(self.data)
+
+    @property
+    def facts(self) -> JsonObject:
+        """What a snapshot says of it, apart from the bytes."""
+        return {
+            "sha256": self.digest,
+            "bytes": len(self.data),
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+        }
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[tuple[int, str, int]]:
+    """Descriptor of the folder, the file's name, and its descriptor."""
+    parent, name = place(path)
+    with opened_folder(parent) as folder, opened_file(folder, name) as file:
+        yield folder, name, file
+
+
+def current(file: int) -> Current:
+    """What an open configuration holds.
+
+    Raises:
+        PlaybookFailed: `too-large`, `hard-linked`.
+    """
+    about = os.fstat(file)
+    if about.st_size > LIMIT:
+        raise PlaybookFailed("too-large", f"The configuration is larger than {LIMIT} bytes.")
+    if about.st_nlink != 1:
+        raise PlaybookFailed("hard-linked", "The file has other names; replacing it would part them.")
+    with failing("the configuration"):
+        data = b"".join(chunks(file, 0, LIMIT))
+    return Current(data, stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid, about.st_ino)
+
+
+def read(path: str) -> Current:
+    """What the configuration at `path` holds."""
+    with opened(path) as (_, _, file):
+        return current(file)
+
+
+@contextlib.contextmanager
+def alone(folder: int, name: str, file: int) -> Iterator[None]:
+    """Hold the file's own advisory lock until it is closed, on the file that still has the name.
+
+    Raises:
+        PlaybookFailed: `busy`, `changed-underneath`.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise PlaybookFailed("busy", "Another run is at work on this file.") from error
+    _still(folder, name, os.fstat(file).st_ino)
+    yield
+
+
+def _still(folder: int, name: str, inode: int) -> None:
+    about = status(folder, name)
+    if about is None or about.st_ino != inode:
+        raise PlaybookFailed("changed-underneath", "Somebody else replaced the file meanwhile.")
+
+
+def swap(folder: int, name: str, temporary: str, seen: Current) -> None:
+    """Rename the temporary file over `name`, provided that it still holds what was seen.
+
+    Between the comparison and the rename lie microseconds in which an editor that takes no lock could still save.
+
+    Raises:
+        PlaybookFailed: `changed-underneath`; nothing was replaced.
+    """
+    with opened_file(folder, name) as now:
+        _still(folder, name, seen.inode)
+        if b"".join(chunks(now, 0, LIMIT + 1)) != seen.data:
+            raise PlaybookFailed("changed-underneath", "Somebody else changed the file meanwhile.")
+        with failing(name):
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    with failing(name, changed=True):
+        os.fsync(folder)
+
+
+def tidy(folder: int, name: str) -> None:
+    """Remove the temporary files that interrupted runs left."""
+    for leftover in leftovers(folder, name):
+        remove(folder, leftover)
+
+
+def keep(folder: int, name: str, data: bytes) -> str:
+    """Keep `data` beside the file, readable by its owner only, and return the copy's name."""
+    copy = _copy_name(name, sha256(data))
+    with failing(copy):
+        replace(folder, copy, data)
+        _forget_old(folder, name)
+    return copy
+
+
+def _copy_name(name: str, digest: str) -> str:
+    return f".triad-keep-{digest[:16]}.{name}"
+
+
+def _forget_old(folder: int, name: str) -> None:
+    copies = [entry for entry in os.listdir(folder) if entry.startswith(".triad-keep-") and entry.endswith(f".{name}")]
+    aged = sorted(copies, key=lambda entry: about.st_mtime_ns if (about := status(folder, entry)) else 0)
+    for entry in aged[:-_KEPT]:
+        remove(folder, entry)
+
+
+def original(path: str, snapshot: Snapshot) -> bytes:
+    """The bytes that the snapshot holds or names.
+
+    Raises:
+        PlaybookFailed: `snapshot-damaged`, when they are not there or not the ones.
+    """
+    parent, name = place(path)
+    text, copy = snapshot.facts.get("original_base64"), snapshot.facts.get("kept_as")
+    digest = str(snapshot.facts.get("sha256"))
+    data = b""
+    if isinstance(text, str):
+        with contextlib.suppress(binascii.Error):
+            data = base64.b64decode(text, validate=True)
+    elif copy == _copy_name(name, digest):
+        with opened_folder(parent) as folder, opened_file(folder, copy) as file:
+            data = b"".join(chunks(file, 0, LIMIT))
+    if not secrets.compare_digest(sha256(data), digest):
+        raise PlaybookFailed("snapshot-damaged", "What the snapshot holds is not the original.")
+    return data
+
+
+def put_back(path: str, data: bytes, snapshot: Snapshot, expected: bytes) -> tuple[bool, str | None]:
+    """Make the file what the snapshot says, in one rename.
+
+    Returns whether anything was different, and the name under which bytes stay that are neither `data` nor `expected`.
+    """
+    parent, name = place(path)
+    with opened_folder(parent) as folder, failing(name), contextlib.ExitStack() as stack:
+        found, displaced = None, None
+        if status(folder, name) is not None:
+            file = stack.enter_context(opened_file(folder, name))
+            stack.enter_context(alone(folder, name, file))
+            found = b"".join(chunks(file, 0, LIMIT + 1))
+            if found not in (data, expected):
+                displaced = _copy_name(name, measured(file)[1])
+                remove(folder, displaced)
+                os.link(name, displaced, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        tidy(folder, name)
+        temporary = stage(folder, name, data, like=file if found is not None else None)
+        try:
+            with opened_file(folder, temporary, os.O_WRONLY) as fresh:
+                os.fchown(fresh, number(snapshot, "uid"), number(snapshot, "gid"))
+                os.fchmod(fresh, number(snapshot, "mode"))
+                os.fsync(fresh)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            remove(folder, temporary)
+        os.fsync(folder)
+    return found != data, displaced
+
+
+def number(snapshot: Snapshot, key: str) -> int:
+    """A number that a snapshot must hold.
+
+    Raises:
+        PlaybookFailed: `snapshot-damaged`.
+    """
+    value = snapshot.facts.get(key)
+    if not isinstance(value, int):
+        raise PlaybookFailed("snapshot-damaged", f"The snapshot's {key} is not a number.")
+    return value

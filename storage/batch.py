@@ -1,0 +1,184 @@
+"""One batch: units composed over a head into leaves, nodes, a new head and its signed checkpoint, and its SQL."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import asyncpg
+
+from operations.errors import Conflict, LedgerCorrupt, StageConflict, TriadError, WarrantRefused
+from storage.draft import HeadChange, Place, Unit
+from storage.signer import Signer
+from storage.tree import Frontier, leaf_hash
+
+_LOSERS: Final = "TR001"  # the SQLSTATE with which ledger_commit says that some units lost
+
+_PARAMETERS: Final = 33
+_COMMIT: Final = "SELECT * FROM ledger_commit(" + ", ".join(f"${number + 1}" for number in range(_PARAMETERS)) + ")"
+
+_WORDS: Final = {
+    "warrant-used": "The warrant was used before.",
+    "halted": "The crown has halted everything.",
+    "constitution-changed": "Another constitution is in force than the one this was approved under.",
+    "epoch-stale": "Another worker has taken the operation over.",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadRow:
+    """The head as a writer needs it."""
+
+    frontier: Frontier
+    constitution: str
+    halted: bool
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.frontier.size
+
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> Self:
+        """The head in a row of `ledger_lock` or `ledger_commit`; NULLs mean the empty ledger.
+
+        Raises:
+            LedgerCorrupt: the stored frontier does not belong to the stored size.
+        """
+        if row["o_size"] is None:
+            return cls(frontier=Frontier(), constitution="", halted=False)
+        try:
+            frontier = Frontier.decode(row["o_size"], row["o_frontier"])
+        except ValueError as error:
+            raise LedgerCorrupt(f"The head of {row['o_size']} entries has no such frontier.") from error
+        return cls(frontier=frontier, constitution=row["o_constitution"], halted=row["o_halted"])
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The head had moved: nothing is written; `head` is the one to build on."""
+
+    head: HeadRow
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Some units lost: nothing is written; the others may be tried again."""
+
+    answers: dict[Unit, TriadError]
+
+
+class Batch:
+    """What one transaction writes. Composing signs the checkpoint; until the commit stands the note stays in here.
+
+    Attributes:
+        units: in the order of their entries.
+        base: the head it is appended to.
+        head: the head it leaves behind.
+        token: random; found in the head's row it proves that this very batch was committed.
+    """
+
+    __slots__ = ("_arguments", "_places", "base", "head", "root", "token", "units")
+
+    def __init__(self, units: Sequence[Unit], base: HeadRow, signer: Signer) -> None:
+        self.units = tuple(units)
+        self.base = base
+        self.token = os.urandom(16)
+        change = units[-1].change or HeadChange()
+        constitution = change.constitution or base.constitution
+        halted = base.halted if change.halted is None else change.halted
+        in_force = constitution if change.genesis else base.constitution
+        text = in_force.encode("ascii")
+        entries: list[bytes] = []
+        operations: list[str | None] = []
+        kinds: list[str] = []
+        places: list[Place] = []
+        index = base.size
+        for unit in units:
+            places.append(Place(index, in_force))
+            for draft in unit.drafts:
+                entries.append(draft.encode(index, text))
+                operations.append(draft.operation)
+                kinds.append(draft.kind)
+                index += 1
+        hashes = [leaf_hash(entry) for entry in entries]
+        frontier, nodes = base.frontier.extend(hashes)
+        self.head = HeadRow(frontier=frontier, constitution=constitution, halted=halted)
+        self.root = frontier.root()
+        note = signer.sign(frontier.size, self.root, after=(base.size, base.frontier.root()))
+        self._places = places
+        self._arguments: tuple[object, ...] = (
+            *(base.size, self.token, entries, hashes, operations, kinds),
+            *([node.level for node in nodes], [node.position for node in nodes], [node.hash for node in nodes]),
+            *(frontier.size, frontier.encode(), constitution, halted, self.root, note),
+            *self._rows(),
+            change.replaces,
+            *_columns({digest: body for unit in units for digest, body in unit.evidence}.items(), 2),
+        )
+
+    def _rows(self) -> tuple[list[object], ...]:
+        moved: dict[str, tuple[object, ...]] = {}
+        created: list[tuple[object, ...]] = []
+        consumed: list[tuple[object, ...]] = []
+        for unit in self.units:
+            if (row := unit.standing) is not None:
+                first = moved.get(row.operation)  # units of one operation follow upon one another
+                start = first[1] if first else row.from_version
+                moved[row.operation] = (row.operation, start, row.to_version, row.stage, row.tier, row.epoch, row.at)
+            if (new := unit.creation) is not None:
+                created.append((new.operation, new.requester, new.type, new.emergency, new.at))
+            if (used := unit.consumption) is not None:
+                consumed.append((used.warrant, used.operation, used.constitution))
+        return (*_columns(moved.values(), 7), *_columns(created, 5), *_columns(consumed, 3))
+
+    async def send(self, connection: asyncpg.Connection, seconds: float) -> Stale | Lost | None:
+        """Write the batch in one round trip; None when it stands.
+
+        Raises:
+            asyncpg.PostgresError: anything but lost units; whether it stands is unknown when the connection is gone.
+            TimeoutError: no answer within `seconds`; whether it stands is unknown.
+        """
+        try:
+            row = await connection.fetchrow(_COMMIT, *self._arguments, timeout=seconds)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != _LOSERS:
+                raise
+            return Lost(self._losers(error))
+        return None if row["o_committed"] else Stale(HeadRow.of(row))
+
+    async def stands(self, connection: asyncpg.Connection) -> bool:
+        """Whether the store's head at this batch's size is this very batch's."""
+        token = await connection.fetchval("SELECT batch FROM ledger_head WHERE size = $1", self.head.size)
+        return bool(token == self.token)
+
+    def settle(self) -> None:
+        """Tell every caller where its entries stand."""
+        for unit, place in zip(self.units, self._places, strict=True):
+            unit.settle(place)
+
+    def _losers(self, error: asyncpg.PostgresError) -> dict[Unit, TriadError]:
+        lost: dict[Unit, TriadError] = {}
+        for loss in json.loads(error.detail):
+            for unit in self.units:
+                answer = _answer(unit, loss)
+                if answer is not None:
+                    lost.setdefault(unit, answer)
+        return lost
+
+
+def _columns(rows: Iterable[tuple[object, ...]], width: int) -> tuple[list[object], ...]:
+    columns = tuple(list(column) for column in zip(*rows, strict=True))
+    return columns or tuple([] for _ in range(width))
+
+
+def _answer(unit: Unit, loss: dict[str, str]) -> TriadError | None:
+    code = loss["code"]
+    if "warrant" in loss:
+        used = unit.consumption
+        return WarrantRefused(code, _WORDS[code]) if used and used.warrant == loss["warrant"] else None
+    if "operation" in loss:
+        if unit.operation != loss["operation"]:
+            return None
+        return WarrantRefused(code, _WORDS[code]) if code == "epoch-stale" else StageConflict(loss["operation"])
+    return Conflict(code, _WORDS[code]) if unit.change and unit.change.replaces else None

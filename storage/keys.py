@@ -1,0 +1,129 @@
+"""API keys: 256 random bits, shown once, stored as their SHA-256. A fast hash is right for what nobody can guess."""
+
+import base64
+import re
+import secrets
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from operations.canonical import Instant, Record, now, sha256
+from operations.errors import NotFound
+from operations.model import Principal, PrincipalKind, Role
+from storage.tables import api_key
+
+FINGERPRINT: Final = 16
+"""Hexadecimal digits of the SHA-256 that name a key wherever it is spoken of."""
+
+_SHAPE: Final = re.compile(r"triad_[A-Za-z0-9_-]{43}")
+
+
+class ApiKey(Record):
+    """What may be shown of a key."""
+
+    fingerprint: str
+    subject: Principal
+    created: Instant
+    expires: Instant | None
+    revoked: Instant | None
+
+
+def fingerprint(plaintext: str) -> str:
+    """The name of a key."""
+    return sha256(plaintext.encode())[:FINGERPRINT]
+
+
+class ApiKeys:
+    """The keys of one database."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def create(self, subject: Principal, expires: datetime | None = None) -> str:
+        """A new key that speaks for `subject`; returned here and never again.
+
+        Args:
+            subject: the principal with the roles that the key carries.
+            expires: when it stops being valid; None means not by itself.
+        """
+        plaintext = "triad_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        values = {
+            "digest": sha256(plaintext.encode()),
+            "subject": subject.id,
+            "kind": subject.kind.value,
+            "roles": sorted(role.value for role in subject.roles),
+            "person": subject.person,
+            "created": now(),
+            "expires": expires,
+        }
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(api_key).values(values))
+        return plaintext
+
+    async def find(self, plaintext: str) -> Principal | None:
+        """The principal a valid key speaks for; None for an unknown, expired or revoked one."""
+        if not _SHAPE.fullmatch(plaintext):
+            return None
+        query = select(api_key).where(
+            api_key.c.digest == sha256(plaintext.encode()),
+            api_key.c.revoked.is_(None),
+            api_key.c.expires.is_(None) | (api_key.c.expires > func.now()),
+        )
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return _principal(row) if row is not None else None
+
+    async def revoke(self, name: str) -> Principal:
+        """Make a key invalid from now on; once revoked it stays so.
+
+        Args:
+            name: the key's fingerprint.
+
+        Returns:
+            The principal it spoke for.
+
+        Raises:
+            NotFound: `unknown-key`: there is no valid key of that fingerprint.
+        """
+        statement = (
+            update(api_key)
+            .where(func.left(api_key.c.digest, FINGERPRINT) == name, api_key.c.revoked.is_(None))
+            .values(revoked=now())
+            .returning(api_key)
+        )
+        async with self._engine.begin() as connection:
+            row = (await connection.execute(statement)).first()
+        if row is None:
+            raise NotFound("unknown-key", "There is no valid key of that fingerprint.")
+        return _principal(row)
+
+    async def all(self) -> list[ApiKey]:
+        """Every key there ever was, newest first."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(select(api_key).order_by(api_key.c.created.desc()))).all()
+        return [
+            ApiKey(
+                fingerprint=row.digest[:FINGERPRINT],
+                subject=_principal(row),
+                created=row.created,
+                expires=row.expires,
+                revoked=row.revoked,
+            )
+            for row in rows
+        ]
+
+    async def count(self) -> int:
+        """How many keys there ever were: none means that this is the first start."""
+        async with self._engine.connect() as connection:
+            return (await connection.execute(select(func.count()).select_from(api_key))).scalar_one()
+
+
+def _principal(row: Row[tuple[object, ...]]) -> Principal:
+    return Principal(
+        id=row.subject,
+        kind=PrincipalKind(row.kind),
+        roles=frozenset(Role(role) for role in row.roles),
+        person=row.person,
+    )

@@ -1,0 +1,384 @@
+"""The ledger: record what happened, fold it back into operations, and hand out what proves it.
+
+No entry, no action: whoever records waits until the entry is under a committed signed checkpoint, unless it pipelines
+with `settle=False` and settles before anything leaves the system. When `LedgerUnavailable` is raised the act must not
+happen; after a lost connection it may still turn out to be recorded, which reading again tells.
+"""
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Self
+
+import asyncpg
+
+from operations import events as e
+from operations import stages
+from operations.canonical import canonical_record, new_id, now
+from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
+from operations.model import Actor, Branch, OperationId
+from operations.stages import Operation, Stage
+from storage.draft import (
+    Consumption,
+    Creation,
+    Draft,
+    HeadChange,
+    Move,
+    Place,
+    Unit,
+    head_change,
+    standing,
+)
+from storage.entry import Entry
+from storage.evidence import digest_evidence
+from storage.feed import Feed
+from storage.reader import BROKEN, Reader
+from storage.signer import Signer
+from storage.writer import PATIENCE, Writer
+
+_SYSTEM: Final = Actor(principal="triad", branch=Branch.PEOPLE)
+
+
+@dataclass(frozen=True)
+class Act:
+    """An event, who stands behind it, and evidence that is stored beside the entry under its SHA-256."""
+
+    event: e.AnyEvent
+    actor: Actor
+    attachments: tuple[bytes, ...] = ()
+
+
+class Ledger(Reader):
+    """The log of one database. Open it once a process; every coroutine shares it."""
+
+    def __init__(self, pool: asyncpg.Pool, writer: Writer, feed: Feed, *, origin: str, key: str) -> None:
+        super().__init__(pool)
+        self._writer = writer
+        self._feed = feed
+        self._origin = origin
+        self._key = key
+        self._flying: dict[str, Unit] = {}
+        self._unsettled: dict[int, Unit] = {}
+
+    @classmethod
+    async def open(cls, dsn: str, signer: Signer, *, origin: str, patience: float = PATIENCE) -> Self:
+        """Connect, and prove that the stored log extends what the signer remembers.
+
+        Args:
+            dsn: of `triad_app`.
+            signer: this ledger's own; its name is the origin.
+            origin: the log's identity.
+            patience: seconds the writer tries to reach a lost database before it says no.
+
+        Raises:
+            LedgerUnavailable: the database cannot be reached.
+            LedgerCorrupt: the stored log shrank or forked.
+        """
+        if signer.key.name != origin:
+            raise LedgerCorrupt(f"The key signs for {signer.key.name}, not for {origin}.")
+        settings = {"default_transaction_isolation": "read committed", "jit": "off"}
+        connect = partial(asyncpg.connect, dsn, server_settings={"application_name": "triad-ledger", **settings})
+        feed = Feed(connect)
+        writer = Writer(connect, signer, patience=patience, committed=lambda _size: feed.grew())
+        await writer.start()
+        try:
+            pool = await asyncpg.create_pool(dsn, min_size=1, max_size=8, server_settings=settings)
+        except BROKEN as error:
+            await writer.close()
+            raise LedgerUnavailable(f"The database cannot be reached: {error}") from error
+        return cls(pool, writer, feed, origin=origin, key=signer.key_id)
+
+    async def close(self) -> None:
+        """Write what is queued, then let go of the database."""
+        await self._writer.close()
+        await self._feed.close()
+        await self._pool.close()
+
+    async def begin(self, genesis: e.Genesis, constitution_text: bytes) -> None:
+        """Record entry 0, with the constitution's text as evidence; nothing happens when the ledger has begun.
+
+        Raises:
+            LedgerUnavailable: nothing could be recorded.
+        """
+        digest = digest_evidence(constitution_text)
+        await self._place(
+            Unit(
+                drafts=(self._draft(Act(genesis, _SYSTEM)),),
+                place=asyncio.get_running_loop().create_future(),
+                change=HeadChange(constitution=digest, genesis=True),
+                evidence=((digest, constitution_text),),
+            )
+        )
+
+    async def submit(
+        self, event: e.OperationRequested, actor: Actor, *, operation: OperationId | None = None
+    ) -> Operation:
+        """Record a request; the operation exists from here on.
+
+        Args:
+            event: what is asked for.
+            actor: who asks.
+            operation: the operation's id, where the caller needs to know it before.
+
+        Raises:
+            StageConflict: an operation of that id exists.
+            LedgerUnavailable: nothing was recorded.
+            ValueError: the entry would exceed 16 KiB.
+        """
+        ident, at = operation or new_id("op"), now()
+        move = Move(before=None, after=Stage.REQUESTED, version=1)
+        request = event.request
+        place = await self._place(
+            Unit(
+                drafts=(
+                    Draft(
+                        event,
+                        actor,
+                        at=at,
+                        origin=self._origin,
+                        key=self._key,
+                        operation=ident,
+                        mission=request.mission,
+                        move=move,
+                    ),
+                ),
+                place=asyncio.get_running_loop().create_future(),
+                creation=Creation(
+                    operation=ident,
+                    at=at,
+                    requester=event.requester.id,
+                    type=request.type.value,
+                    emergency=request.emergency,
+                ),
+            )
+        )
+        return stages.begin(ident, event, at, place.constitution, actor.trace)
+
+    async def record(
+        self,
+        op: Operation,
+        *acts: Act,
+        consume: str | None = None,
+        epoch: int | None = None,
+        settle: bool = True,
+    ) -> Operation:
+        """Record acts on an operation as one unit: all of them or none.
+
+        Args:
+            op: the operation as the caller saw it; the unit is written only if it still stands so.
+            acts: in order; annotations may be among them.
+            consume: a warrant to use up in the same transaction.
+            epoch: the epoch that the caller holds by `claim`: refused when another worker took over. With `consume`
+                the operation's own epoch counts unless another is given.
+            settle: False returns as soon as the unit is queued; the returned operation may be recorded upon at once,
+                and `settled` waits for it. Do not copy it before it is settled.
+
+        Returns:
+            The operation after the acts.
+
+        Raises:
+            IllegalMove: the table does not allow an event; nothing was queued.
+            StageConflict: somebody else recorded first.
+            WarrantRefused: `warrant-used`, `halted`, `constitution-changed` or `epoch-stale`.
+            LedgerUnavailable: nothing was recorded.
+            ValueError: no acts, an entry over 16 KiB, or a plan whose digest is not the one stated.
+        """
+        unit, after = self._unit(op, acts, consume=consume, epoch=epoch)
+        unit.previous = await self._predecessor(op)
+        if unit.standing is not None:
+            self._flying[op.id] = unit
+            unit.place.add_done_callback(partial(self._landed, op.id, unit))
+        if settle:
+            await self._place(unit)
+            return after
+        try:
+            await self._writer.put(unit)
+        except BaseException:
+            unit.fail(LedgerUnavailable("It was never queued."))
+            raise
+        if after is op:
+            after = op.model_copy()
+        self._unsettled[id(after)] = unit
+        weakref.finalize(after, self._unsettled.pop, id(after), None).atexit = False
+        return after
+
+    async def settled(self, op: Operation) -> None:
+        """Wait until what `record(settle=False)` returned is under a committed checkpoint; raises what went wrong."""
+        unit = self._unsettled.get(id(op)) or self._flying.get(op.id)
+        if unit is not None:
+            await asyncio.shield(unit.place)
+
+    async def note(
+        self,
+        event: e.AnyEvent,
+        actor: Actor,
+        *,
+        operation: OperationId | None = None,
+        attachments: tuple[bytes, ...] = (),
+    ) -> int:
+        """Record an annotation, beside an operation or beside none; a halt, release or amendment takes effect with it.
+
+        Returns:
+            The entry's index.
+
+        Raises:
+            Conflict: `constitution-changed`: an amendment replaces a constitution that is not the one in force.
+            LedgerUnavailable: nothing was recorded.
+            ValueError: the event is no annotation, or the entry would exceed 16 KiB.
+        """
+        if event.moves or isinstance(event, e.Genesis):
+            raise ValueError(f"{event.kind} is no annotation")
+        place = await self._place(
+            Unit(
+                drafts=(self._draft(Act(event, actor), operation=operation),),
+                place=asyncio.get_running_loop().create_future(),
+                change=head_change((event,)),
+                evidence=[(digest_evidence(body), body) for body in attachments],
+            )
+        )
+        return place.index
+
+    async def follow(self, after: int, *, operation: str | None = None) -> AsyncIterator[Entry]:
+        """Every entry above `after`, in order, as it is recorded; never ends by itself and never misses one."""
+        while True:
+            mark = self._feed.mark()
+            page = await self.entries(after=after, operation=operation)
+            for entry in page:
+                yield entry
+                after = entry.index
+            if not page:
+                await self._feed.wait(mark)
+
+    async def claim(self, ident: str, worker: str, seconds: int) -> int | None:
+        """Take an operation up for `seconds`: its new epoch, which fences others off; None while another worker has it.
+
+        Raises:
+            NotFound: `unknown-operation`.
+        """
+        rows = await self._fetch(
+            "UPDATE operation SET epoch = epoch + 1, worker = $2, leased_until = now() + $3 * interval '1 second' "
+            "WHERE id = $1 AND (worker IS NULL OR worker = $2 OR leased_until < now()) RETURNING epoch",
+            ident,
+            worker,
+            seconds,
+        )
+        if rows:
+            epoch: int = rows[0]["epoch"]
+            return epoch
+        if not await self._fetch("SELECT FROM operation WHERE id = $1", ident):
+            raise NotFound("unknown-operation", "There is no operation of that id.")
+        return None
+
+    async def renew(self, ident: str, worker: str, epoch: int, seconds: int) -> bool:
+        """Prolong a claim; False when another worker has taken over: stop."""
+        return bool(
+            await self._fetch(
+                "UPDATE operation SET leased_until = now() + $4 * interval '1 second' "
+                "WHERE id = $1 AND worker = $2 AND epoch = $3 RETURNING id",
+                ident,
+                worker,
+                epoch,
+                seconds,
+            )
+        )
+
+    async def release(self, ident: str, worker: str, epoch: int) -> None:
+        """Give a claim back; nothing happens when it is no longer held."""
+        await self._fetch(
+            "UPDATE operation SET worker = NULL, leased_until = NULL WHERE id = $1 AND worker = $2 AND epoch = $3 "
+            "RETURNING id",
+            ident,
+            worker,
+            epoch,
+        )
+
+    def _draft(
+        self, act: Act, *, operation: str | None = None, mission: str | None = None, move: Move | None = None
+    ) -> Draft:
+        return Draft(
+            act.event,
+            act.actor,
+            at=now(),
+            origin=self._origin,
+            key=self._key,
+            operation=operation,
+            mission=mission,
+            move=move,
+        )
+
+    def _unit(
+        self, op: Operation, acts: Sequence[Act], *, consume: str | None, epoch: int | None
+    ) -> tuple[Unit, Operation]:
+        if not acts:
+            raise ValueError("nothing to record")
+        at, after = now(), op
+        drafts: list[Draft] = []
+        evidence: list[tuple[str, bytes]] = []
+        for act in acts:
+            before, after = after, stages.apply(after, act.event, at)
+            moved = Move(before=before.stage, after=after.stage, version=after.version) if act.event.moves else None
+            drafts.append(
+                Draft(
+                    act.event,
+                    act.actor,
+                    at=at,
+                    origin=self._origin,
+                    key=self._key,
+                    operation=op.id,
+                    mission=op.request.mission,
+                    move=moved,
+                )
+            )
+            evidence.extend((digest_evidence(body), body) for body in act.attachments)
+            if isinstance(act.event, e.PlanProposed):
+                evidence.append(_plan_evidence(act.event))
+        if consume is not None and epoch is None:
+            epoch = op.epoch
+        used = Consumption(warrant=consume, operation=op.id, constitution=op.constitution) if consume else None
+        row = standing(op, after, epoch=epoch)
+        if used is not None and row is None:
+            raise ValueError("a warrant is consumed by an event that moves its operation")
+        unit = Unit(
+            drafts=tuple(drafts),
+            place=asyncio.get_running_loop().create_future(),
+            standing=row,
+            consumption=used,
+            change=head_change([act.event for act in acts]),
+            evidence=evidence,
+        )
+        return unit, after
+
+    async def _predecessor(self, op: Operation) -> Unit | None:
+        """The unsettled unit that `op` came from. Another unit of the operation that is under way is waited for."""
+        mine = self._unsettled.get(id(op))
+        if mine is not None and mine.place.done():
+            mine.place.result()  # raises what went wrong with it
+            mine = None
+        while (flying := self._flying.get(op.id)) is not None:
+            if flying is mine or (flying.standing is not None and flying.standing.to_version == op.version):
+                return flying
+            await asyncio.wait([flying.place])
+        return mine
+
+    def _landed(self, ident: str, unit: Unit, _place: "asyncio.Future[Place]") -> None:
+        if self._flying.get(ident) is unit:
+            del self._flying[ident]
+
+    async def _place(self, unit: Unit) -> Place:
+        try:
+            await self._writer.put(unit)
+        except BaseException:
+            unit.fail(LedgerUnavailable("It was never queued."))
+            raise
+        return await asyncio.shield(unit.place)  # a caller that is cancelled leaves the batch alone
+
+
+def _plan_evidence(event: e.PlanProposed) -> tuple[str, bytes]:
+    if event.body is None:
+        raise ValueError("a plan is proposed with its body")
+    body = canonical_record(event.body)
+    if digest_evidence(body) != event.plan:
+        raise ValueError("the plan's digest is not its body's")
+    return event.plan, body

@@ -1,0 +1,200 @@
+"""Reading the ledger: entries, the operations they fold into, evidence, checkpoints and proofs."""
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Final
+
+import asyncpg
+
+from operations import events as e
+from operations.canonical import Digest, Record
+from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
+from operations.model import Plan
+from operations.stages import Operation, Stage, apply, begin
+from storage import tree
+from storage.entry import Entry
+from storage.evidence import read_evidence
+from storage.nodes import read_nodes
+
+BROKEN: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError, TimeoutError)
+"""What asyncpg raises when the database cannot be reached or does not answer as it should."""
+
+
+class Head(Record):
+    """The newest state of the log."""
+
+    size: int
+    root: Digest
+    constitution: Digest
+    halted: bool
+
+
+class Reader:
+    """What can be read with SELECT alone. Every method raises `LedgerUnavailable` when the database cannot be read."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def load(self, ident: str) -> Operation:
+        """The operation with that id: the fold of its entries.
+
+        Raises:
+            NotFound: `unknown-operation`.
+        """
+        found = await self._fold([ident])
+        if not found:
+            raise NotFound("unknown-operation", "There is no operation of that id.")
+        return found[0]
+
+    async def operations(
+        self,
+        *,
+        stages: Collection[Stage] | None = None,
+        requester: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Operation]:
+        """Operations, newest first.
+
+        Args:
+            stages: only those at one of these stages.
+            requester: only those of this principal.
+            before: only those older than the operation with this id: the last one of the page before.
+            limit: at most that many.
+        """
+        rows = await self._fetch(
+            "SELECT id FROM operation WHERE ($1::text[] IS NULL OR stage = ANY($1)) "
+            "AND ($2::text IS NULL OR requester = $2) AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+            [stage.value for stage in stages] if stages is not None else None,
+            requester,
+            before,
+            limit,
+        )
+        return await self._fold([row["id"] for row in rows])
+
+    async def entries(
+        self, *, after: int = -1, operation: str | None = None, kinds: Collection[str] | None = None, limit: int = 500
+    ) -> list[Entry]:
+        """Entries with an index above `after`, oldest first."""
+        where = ["idx > $1"]
+        arguments: list[object] = [after, limit]
+        if operation is not None:
+            arguments.append(operation)
+            where.append(f"operation = ${len(arguments)}")
+        if kinds is not None:
+            arguments.append(list(kinds))
+            where.append(f"kind = ANY(${len(arguments)})")
+        sql = f"SELECT entry FROM ledger_leaf WHERE {' AND '.join(where)} ORDER BY idx LIMIT $2"  # noqa: S608 - fixed parts
+        return [_decoded(row["entry"]) for row in await self._fetch(sql, *arguments)]
+
+    async def raw(self, *, after: int = -1, limit: int = 1000) -> list[tuple[int, bytes]]:
+        """Index and canonical bytes of the entries above `after`, oldest first."""
+        rows = await self._fetch(
+            "SELECT idx, entry FROM ledger_leaf WHERE idx > $1 ORDER BY idx LIMIT $2", after, limit
+        )
+        return [(row["idx"], row["entry"]) for row in rows]
+
+    async def evidence(self, digest: str) -> bytes:
+        """The piece of evidence with that SHA-256.
+
+        Raises:
+            NotFound: `unknown-evidence`.
+        """
+        async with self._reading() as connection:
+            return (await read_evidence(connection, [digest]))[digest]
+
+    async def head(self) -> Head:
+        """The newest committed head.
+
+        Raises:
+            NotFound: `ledger-not-begun`.
+        """
+        rows = await self._fetch(
+            "SELECT size, root, constitution, halted FROM ledger_head JOIN ledger_checkpoint USING (size) "
+            "ORDER BY size DESC LIMIT 1"
+        )
+        if not rows:
+            raise NotFound("ledger-not-begun", "The ledger has no entry yet.")
+        row = rows[0]
+        return Head(size=row["size"], root=row["root"].hex(), constitution=row["constitution"], halted=row["halted"])
+
+    async def checkpoint(self, size: int | None = None) -> bytes:
+        """The signed note of the newest checkpoint, or of the one at `size` entries.
+
+        Raises:
+            NotFound: `unknown-checkpoint`; checkpoints exist where a batch ended.
+        """
+        rows = await self._fetch(
+            "SELECT note FROM ledger_checkpoint WHERE $1::bigint IS NULL OR size = $1 ORDER BY size DESC LIMIT 1", size
+        )
+        if not rows:
+            raise NotFound("unknown-checkpoint", "There is no checkpoint of that size.")
+        note: bytes = rows[0]["note"]
+        return note
+
+    async def inclusion(self, index: int, size: int) -> list[bytes]:
+        """The audit path of entry `index` in the tree of `size` entries.
+
+        Raises:
+            ValueError: there is no such entry in that tree.
+            LedgerCorrupt: the tree is not that large, or a subtree is missing.
+        """
+        async with self._reading() as connection:
+            nodes = await read_nodes(connection, tree.inclusion_nodes(index, size))
+        return tree.inclusion_proof(index, size, nodes.get_node)
+
+    async def consistency(self, old: int, new: int) -> list[bytes]:
+        """The proof that the tree of `new` entries extends the tree of `old`.
+
+        Raises:
+            ValueError: `old` is larger than `new`.
+            LedgerCorrupt: the tree is not that large, or a subtree is missing.
+        """
+        async with self._reading() as connection:
+            nodes = await read_nodes(connection, tree.consistency_nodes(old, new))
+        return tree.consistency_proof(old, new, nodes.get_node)
+
+    @contextlib.asynccontextmanager
+    async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except BROKEN as error:
+            raise LedgerUnavailable(f"The ledger cannot be read: {error}") from error
+
+    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._reading() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
+        return rows
+
+    async def _fold(self, idents: Sequence[str]) -> list[Operation]:
+        async with self._reading() as connection:
+            rows = await connection.fetch(
+                "SELECT entry FROM ledger_leaf WHERE operation = ANY($1) ORDER BY idx", list(idents)
+            )
+            entries = [_decoded(row["entry"]) for row in rows]
+            plans = [entry.event.plan for entry in entries if isinstance(entry.event, e.PlanProposed)]
+            bodies = await read_evidence(connection, plans)
+        folded: dict[str, Operation] = {}
+        for entry in entries:
+            if entry.operation is not None and entry.event.moves:
+                folded[entry.operation] = _folded(folded.get(entry.operation), entry, bodies)
+        return [folded[ident] for ident in idents if ident in folded]
+
+
+def _folded(op: Operation | None, entry: Entry, bodies: dict[str, bytes]) -> Operation:
+    event = entry.event
+    if isinstance(event, e.OperationRequested):
+        return begin(entry.operation or "", event, entry.time, entry.constitution, entry.trace)
+    if op is None:
+        raise LedgerCorrupt(f"The operation of entry {entry.index} never began.")
+    if isinstance(event, e.PlanProposed):
+        event = event.model_copy(update={"body": Plan.model_validate_json(bodies[event.plan])})
+    return apply(op, event, entry.time)
+
+
+def _decoded(data: bytes) -> Entry:
+    try:
+        return Entry.decode(data)
+    except ValueError as error:
+        raise LedgerCorrupt(f"A stored entry is not one: {error}") from error

@@ -1,0 +1,133 @@
+"""What entries must keep to: the rules by name, and how a breach is reported."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final, Literal
+
+from operations.canonical import Record
+from operations.model import Branch, Direction
+
+CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+"""How far an entry's time may lie before an earlier one's, or after an expiry: several hosts write, by their clocks."""
+
+BRANCHES: Final[dict[str, Branch]] = {
+    "plan.proposed": Branch.LEGISLATIVE,
+    "plan.refused": Branch.LEGISLATIVE,
+    "operation.approved": Branch.LEGISLATIVE,
+    "approval.given": Branch.PEOPLE,
+    "approval.refused": Branch.PEOPLE,
+    "approval.withdrawn": Branch.PEOPLE,
+    "escalation.resolved": Branch.PEOPLE,
+    "constitution.proposed": Branch.PEOPLE,
+    "constitution.amended": Branch.PEOPLE,
+    "crown.released": Branch.PEOPLE,
+    "warrant.issued": Branch.EXECUTIVE,
+    "step.intent": Branch.EXECUTIVE,
+    "step.done": Branch.EXECUTIVE,
+    "step.failed": Branch.EXECUTIVE,
+    "step.in_doubt": Branch.EXECUTIVE,
+    "step.skipped": Branch.EXECUTIVE,
+    "execution.finished": Branch.EXECUTIVE,
+    "check.evaluated": Branch.JUDICIAL,
+    "verdict.given": Branch.JUDICIAL,
+    "ruling.given": Branch.CROWN,
+}
+"""Which branch alone may record a kind: the division of powers, in the record."""
+
+
+class Rule(StrEnum):
+    """What an entry can break. The names are stable; reports and documents use them."""
+
+    ENTRY = "entry"
+    """The bytes are the canonical bytes of an entry."""
+    INDEX = "index"
+    """The index is the position in the log."""
+    ORIGIN = "origin"
+    """The origin is the checkpoint's."""
+    KEY = "key"
+    """The log key is one of those that the log is verified with."""
+    TIME = "time"
+    """Time does not run backwards, beyond the tolerance of several hosts' clocks."""
+    GENESIS = "genesis"
+    """The first entry is the genesis, and no other is."""
+    CONSTITUTION = "constitution"
+    """The entry names the constitution in force at its place."""
+    AMENDMENT = "amendment"
+    """Only a recorded proposal changes the constitution, ratified once, by a second person."""
+    ACTOR = "actor"
+    """Who is named in the event as deciding is who recorded it."""
+    BRANCH = "branch"
+    """The kind belongs to the branch that recorded it."""
+    OPERATION = "operation"
+    """An operation is requested once, before anything else happens to it."""
+    MOVE = "move"
+    """The transition table allows the event at the operation's stage."""
+    STAGE = "stage"
+    """The stages before and after are those of the replay."""
+    SEQUENCE = "sequence"
+    """The operation's version is that of the replay."""
+    PLAN = "plan"
+    """What is decided or warranted is about the plan in hand."""
+    APPROVAL = "approval"
+    """An approval is by another person than the requester and earlier approvers; only what was given is withdrawn."""
+    QUORUM = "quorum"
+    """Enough distinct people's approvals stand, unexpired, when the operation is approved and at every step forward."""
+    ASSENT = "assent"
+    """The crown has assented where the plan demands it."""
+    WARRANT_ONCE = "warrant-once"
+    """No warrant's id is issued twice."""
+    DIRECTION = "direction"
+    """Steps are done while running and undone while rolling back."""
+    ATTEMPT = "attempt"
+    """Attempts at a step are counted from one, without gaps."""
+    WARRANT_USED = "warrant-used"
+    """Every intent uses a warrant that was issued to its operation and not used before."""
+    WARRANT_MATCH = "warrant-match"
+    """Step, attempt, direction, arguments and system are the warrant's."""
+    WARRANT_EXPIRED = "warrant-expired"
+    """The warrant had not expired when the intent was recorded."""
+    HALT = "halt"
+    """Nothing begins between the crown's halt and its release."""
+    LAW = "law"
+    """A step forward happens under the constitution that its plan was proposed under."""
+    TURN = "turn"
+    """It is the step's turn: forward in the plan's order, backward in the rollback's; one at a time."""
+    ONCE = "once"
+    """What must happen at most once is not begun again after it happened, or may have."""
+    OUTCOME = "outcome"
+    """What ended or is in doubt had begun: its intent is recorded and open."""
+    RECONCILED = "reconciled"
+    """Only an attempt without a known outcome is reconciled."""
+    UNRESOLVED = "unresolved"
+    """Neither a run nor a rollback ends while a step's outcome is unknown."""
+    VERDICT = "verdict"
+    """Passed means that the checks passed and the evaluator agreed."""
+    CHECKS = "checks"
+    """The verdict's count and outcome of the checks are those of the recorded checks; no check is no pass."""
+    RULING = "ruling"
+    """The crown completes only what passed, and rules once."""
+    ROLLBACK = "rollback"
+    """A rollback follows a ruling and undoes what was applied, newest first."""
+    RESTORED = "restored"
+    """Restored means that every step was undone and every check of it passed."""
+    RESUMED = "resumed"
+    """A halted operation goes on in the direction in which it was halted."""
+
+
+class Problem(Record):
+    """One breach: where, of which rule, and in words."""
+
+    index: int | None
+    rule: str
+    sentence: str
+
+
+class OpenStep(Record):
+    """An intent whose outcome the log does not know: still running, interrupted, or in doubt."""
+
+    index: int
+    operation: str
+    step: int
+    attempt: int
+    direction: Direction
+    status: Literal["intended", "in_doubt"]

@@ -1,0 +1,145 @@
+"""Asking the constitution with the facts of the record, and putting every no on the record."""
+
+from datetime import timedelta
+
+from operations.canonical import now
+from operations.constitution import Constitution
+from operations.errors import NotAllowed, Refusal
+from operations.events import AccessDenied, EmergencyRatified
+from operations.model import Actor, Branch, Direction, Principal, Ruling, RunMode, agent_principal
+from operations.policy import Action, Context, Decision, Resource
+from operations.stages import Operation
+from operations.statute import Statute
+from operations.systems import Environment, Inventory
+from storage.ledger import Ledger
+
+
+def actor_of(principal: Principal, trace: str | None = None) -> Actor:
+    """The principal as an event's actor."""
+    return Actor(principal=principal.id, branch=principal.branch, trace=trace)
+
+
+class Law:
+    """The constitution in force, applied to operations as the ledger and the inventory know them."""
+
+    def __init__(self, ledger: Ledger, statute: Statute, inventory: Inventory, mode: RunMode) -> None:
+        self._ledger = ledger
+        self._statute = statute
+        self._inventory = inventory
+        self._mode = mode
+
+    @property
+    def mode(self) -> RunMode:
+        """The run mode that operations are planned in."""
+        return self._mode
+
+    def in_force(self) -> Constitution:
+        """The constitution, after a look at the document on disk.
+
+        Raises:
+            ConstitutionChanged, ConstitutionInvalid: everything stays closed.
+        """
+        return self._statute.in_force()
+
+    def environments(self, op: Operation) -> frozenset[Environment]:
+        """Those of the systems that the plan changes; a plan's read-only steps weigh nothing."""
+        steps = op.plan.steps if op.plan else ()
+        known = self._inventory.names()
+        return frozenset(
+            self._inventory.get(step.system).environment for step in steps if step.tier > 0 and step.system in known
+        )
+
+    def resource(self, op: Operation) -> Resource:
+        """An operation as the constitution sees it now; the rollback plan's need is judged by its type and tier."""
+        return Resource.of(op, now(), self.environments(op))
+
+    async def decide(
+        self,
+        principal: Principal,
+        action: Action,
+        resource: Resource,
+        *,
+        mode: RunMode | None = None,
+        warranted: bool = False,
+        passing: bool = False,
+        ruling: Ruling | None = None,
+        overdue_ratifications: int | None = None,
+    ) -> Decision:
+        """The constitution's answer."""
+        context = Context(
+            mode=mode or self._mode,
+            halted=(await self._ledger.head()).halted,
+            warranted=warranted,
+            passing=passing,
+            ruling=ruling,
+            overdue_ratifications=overdue_ratifications,
+        )
+        return self._statute.in_force().decide(principal, action, resource, context)
+
+    async def decide_for(
+        self,
+        branch: Branch,
+        action: Action,
+        op: Operation,
+        *,
+        step: tuple[int, Direction, bool] | None = None,
+        warranted: bool = False,
+        passing: bool = False,
+        ruling: Ruling | None = None,
+    ) -> Decision:
+        """The answer to a branch's agent about an operation, or about one `step` (number, direction, marked) of it."""
+        resource = self.resource(op)
+        if step:
+            number, direction, marked = step
+            resource = resource.step(number, direction, playbook_emergency=marked)
+        mode = op.proposal.mode if op.proposal else self._mode
+        return await self.decide(
+            agent_principal(branch),
+            action,
+            resource,
+            mode=mode,
+            warranted=warranted,
+            passing=passing,
+            ruling=ruling,
+        )
+
+    async def demand(
+        self,
+        principal: Principal,
+        action: Action,
+        resource: Resource,
+        op: Operation | None = None,
+        ruling: Ruling | None = None,
+    ) -> None:
+        """Return when it is permitted; otherwise put the refusal on the record and raise it.
+
+        Raises:
+            NotAllowed: with the articles it rests on.
+        """
+        overdue = await self.overdue_ratifications(principal) if resource.emergency else None
+        decision = await self.decide(principal, action, resource, ruling=ruling, overdue_ratifications=overdue)
+        try:
+            decision.raise_if_denied()
+        except NotAllowed as error:
+            await self.refuse(principal, action, error, op)
+            raise
+
+    async def refuse(self, principal: Principal, action: Action, error: Refusal, op: Operation | None = None) -> None:
+        """Put a refusal on the record; nothing else changes."""
+        denied = AccessDenied(action=action.value, code=error.code, reasons=error.reasons, articles=error.articles)
+        actor = actor_of(principal, op.trace if op else None)
+        await self._ledger.note(denied, actor, operation=op.id if op else None)
+
+    async def overdue_ratifications(self, principal: Principal) -> int:
+        """How many emergencies that this person declared were started and not ratified by another in time."""
+        limit = timedelta(minutes=self._statute.in_force().numbers.emergencies.ratify_within_minutes)
+        ratified = {
+            entry.operation
+            for entry in await self._ledger.entries(kinds={"emergency.ratified"}, limit=10_000)
+            if isinstance(entry.event, EmergencyRatified)
+        }
+        return sum(
+            1
+            for op in await self._ledger.operations(requester=principal.id, limit=1000)
+            if op.request.emergency and op.attempts and op.id not in ratified and now() - op.requested > limit
+        )
