@@ -15,8 +15,10 @@ from operations.canonical import Json, JsonObject
 _SECONDS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
 _AMOUNT: Final = re.compile(r"\b(\d{1,9})[ -]?(second|minute|hour|day|week)s?\b")
 _IDENTIFIER: Final = r"[\"'`]?([a-z_][a-z0-9_.$]*)[\"'`]?"
+_NAMED: Final = listed("index partition schema table view")
+"""Arguments whose value a request may give by name in its words; all others come from parameters."""
 _NO_NAME: Final = listed(
-    """a all an and any are as at big by bloat bloated bloats called entire every for from has here if in index indexes
+    """a all an and any are as at big broken by bloat bloated bloats called can corrupt could entire every for from has here if in index indexes
     is it large main most named names of old on or other same size sizes slow space statistics table tables that the
     there they this to was were which whole with"""
 )
@@ -88,16 +90,17 @@ def _amounts(playbook: PlaybookFact, properties: JsonObject, arguments: JsonObje
         if len(fits) == 1:
             arguments[fits[0]] = number * _SECONDS[unit] // open_ones[fits[0]]
             return []
-    return [f"{playbook.name}: say with parameters which of {', '.join(open_ones)} is meant."]
+    return [f"{playbook.name}: say with parameters which of {', '.join(sorted(open_ones))} is meant."]
 
 
 def _names(properties: JsonObject, arguments: JsonObject, words: str) -> None:
     """Fill a text argument `table` (or a list `tables`) from `table NAME` or `the NAME table`."""
     for name, schema in properties.items():
         several = _lists_words(schema)
-        if name in arguments or "_" in name or not (several or "string" in _types(schema)):
+        noun = name.removesuffix("s") if several else name
+        if name in arguments or noun not in _NAMED or not (several or "string" in _types(schema)):
             continue
-        found = _named(name.removesuffix("s") if several else name, words.lower())
+        found = _named(noun, words.lower())
         if found is not None:
             arguments[name] = [found] if several else found
 

@@ -40,6 +40,9 @@ _KIND_WORDS: Final = {
     "http": frozenset({stem("http"), stem("service"), stem("api")}),
     "host": frozenset({stem("host")}),
 }
+_THINGS: Final = frozenset[str]().union(*_KIND_WORDS.values()) - {stem("backup")}
+"""Words for kinds of systems, which say what is meant but not what to do with it; `backup` is also what is done."""
+
 _OPTIONAL: Final = re.compile(r"\b(?:optional(?:ly)?|if possible|where possible|ideally)\b")
 _APPLIES: Final = re.compile(r"^Applies to:\s*(.+)$", re.MULTILINE)
 _CITES: Final = re.compile(r"\b[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*\b")
@@ -120,8 +123,9 @@ class _Table:
         for clause in self._clauses:
             self._in_scope(clause)
             own = clause.actions | ({LOOKING} & set(clause.stems))
-            asked = clause if own else replace(clause, stems=(*clause.stems, *sorted(inherited)))
-            found = self._looks(asked) if _looks_first(asked) else self._best(asked)
+            found = self._found(clause)
+            if not found and not own:
+                found = self._found(replace(clause, stems=(*clause.stems, *sorted(inherited))))
             if not found and clause.actions and not _looks_first(clause):
                 raise _Refuse(*self._why_not(clause))
             chosen += found
@@ -140,12 +144,11 @@ class _Table:
         )
         return tuple(name for score, fits, _, name in ranked if score >= ENOUGH or fits)[:5]
 
-    def _best(self, clause: Clause) -> list[_Choice]:
-        return self._answering(clause)[:1]
-
-    def _looks(self, clause: Clause) -> list[_Choice]:
-        """The best look at each kind of system that the clause speaks of; of all kinds where it names none."""
+    def _found(self, clause: Clause) -> list[_Choice]:
+        """The best answer; where a clause asks to look and names no kind of system, the best look at each."""
         found = self._answering(clause)
+        if not _looks_first(clause):
+            return found[:1]
         spoken = {kind for kind, words in _KIND_WORDS.items() if words & set(clause.stems)}
         if spoken & {target.kind for choice in found for target in choice.targets} or clause.names:
             return found[:1]
@@ -226,7 +229,7 @@ def _weights(
     weights |= dict.fromkeys(stems(playbook.name.partition(".")[0]), _WEAK)
     for word in keywords | verbs:
         weight = _NAME if word in verbs else _KEYWORD[min(spread[word], len(_KEYWORD)) - 1]
-        weights[word] = min(weight, _WEAK) if word in _LIGHT else weight
+        weights[word] = min(weight, _WEAK) if word in _LIGHT | _THINGS else weight
     return weights
 
 

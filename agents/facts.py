@@ -7,8 +7,7 @@ no text can close the fence, open another, or hide from a reader.
 
 import re
 import unicodedata
-from functools import cache
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -16,9 +15,7 @@ from operations.canonical import Digest, JsonObject, Record, canonical_record, s
 from operations.errors import InvalidRequest
 from operations.evidence import Effect
 from operations.model import Direction, OperationId, PlaybookName, Request, Ruling, Words
-from operations.playbook import Arguments, Playbook
-from operations.systems import BackupFolder, Environment, System, SystemKind, SystemName
-from prompts import Prompt
+from operations.systems import Environment, SystemKind, SystemName
 
 TEXT_LIMIT: Final = 8000
 """Most characters of one text from a system that a model is shown; what is over is cut, and said to be."""
@@ -80,11 +77,6 @@ def unfenced(text: str) -> str:
     return found.group(2)
 
 
-@cache
-def _schema(arguments: type[Arguments]) -> JsonObject:
-    return arguments.model_json_schema()
-
-
 class SystemFact(Record):
     """One system of the inventory, without its path, address or credentials."""
 
@@ -94,18 +86,6 @@ class SystemFact(Record):
     tier_floor: int
     description: SystemText = ""
     part_of: SystemName | None = Field(default=None, description="the system it serves: a backup folder's database")
-
-    @classmethod
-    def of(cls, system: System) -> Self:
-        """What the planner may know of a system."""
-        return cls(
-            name=system.name,
-            kind=system.kind,
-            environment=system.environment,
-            tier_floor=system.tier_floor,
-            description=system.description,
-            part_of=system.database if isinstance(system, BackupFolder) else None,
-        )
 
 
 class PlaybookFact(Record):
@@ -121,21 +101,6 @@ class PlaybookFact(Record):
     emergency: bool
     arguments_schema: JsonObject
 
-    @classmethod
-    def of(cls, playbook: Playbook[Any]) -> Self:
-        """A registered playbook as the planner sees it."""
-        return cls(
-            name=playbook.name,
-            summary=playbook.summary,
-            keywords=playbook.keywords,
-            fits=tuple(sorted(playbook.fits)),
-            tier=playbook.tier,
-            effect=playbook.effect,
-            reversible=playbook.reversible,
-            emergency=playbook.emergency,
-            arguments_schema=_schema(playbook.arguments),
-        )
-
 
 class SopFact(Record):
     """A standard operating procedure: `id` is what a plan cites."""
@@ -143,12 +108,6 @@ class SopFact(Record):
     id: str
     title: str
     text: str
-
-    @classmethod
-    def of(cls, prompt: Prompt) -> Self:
-        """An SOP's file: its id is the file's name, its title the first heading."""
-        title = prompt.text.partition("\n")[0].lstrip("# ")
-        return cls(id=prompt.name.rpartition("/")[2], title=title, text=prompt.text)
 
 
 class ObservationFact(Record):

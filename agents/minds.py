@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from pydantic_ai.models import Model
+
 from agents.crown import Crown
 from agents.evaluator import Evaluator
 from agents.executor import Executor
-from agents.models import ModelChoice, build_model
+from agents.models import ModelChoice, build_model, close_model
 from agents.planner import Planner
 from operations.model import Branch
 
@@ -20,6 +22,7 @@ class Minds:
     executor: Executor
     evaluator: Evaluator
     crown: Crown
+    models: tuple[Model, ...] = ()
 
     @classmethod
     def of(cls, models: Mapping[Branch, ModelChoice]) -> Self:
@@ -31,4 +34,10 @@ class Minds:
             executor=Executor(built.get(Branch.EXECUTIVE, rules), fallback=rules),
             evaluator=Evaluator(built.get(Branch.JUDICIAL, rules), fallback=rules),
             crown=Crown(built.get(Branch.CROWN, rules), fallback=rules),
+            models=tuple(built.values()),
         )
+
+    async def close(self) -> None:
+        """Close the models' connections."""
+        for model in self.models:
+            await close_model(model)

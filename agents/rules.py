@@ -112,7 +112,7 @@ def _sent_back(messages: list[ModelMessage]) -> str | None:
         return None
     for part in last.parts:
         if isinstance(part, RetryFeedbackPart) or (isinstance(part, ToolReturnPart) and part.outcome == "retried"):
-            return part.content if isinstance(part.content, str) else str(part.content)
+            return part.content if isinstance(part.content, str) else "The answer does not have the form asked for."
     return None
 
 
@@ -121,7 +121,7 @@ def _results(messages: list[ModelMessage]) -> dict[int, list[StepResult]]:
     found: dict[int, list[StepResult]] = {}
     for message in messages:
         for part in message.parts:
-            if isinstance(part, ToolReturnPart) and part.tool_name.startswith(("step_", "skip_")):
+            if isinstance(part, ToolReturnPart) and part.outcome == "success":
                 result = StepResult.model_validate_json(unfenced(part.model_response_str()))
                 found.setdefault(result.step, []).append(result)
     return found

@@ -25,8 +25,8 @@ STOPWORDS: Final = listed(
 
 ACTIONS: Final = listed(
     """abort add allow alter analyse apply archive assign attach ban buy cancel change clean clear
-    compact compress configure convert create deactivate delete demote deny deploy destroy detach disable
-    downgrade drop dump edit email enable encrypt erase evict execute expand export failover fix flush grant
+    compact compress convert create deactivate delete demote deny deploy destroy detach disable
+    downgrade drop edit email enable encrypt erase evict execute expand export failover fix flush grant
     grow halt import install kill launch merge migrate modify move
     optimize overwrite patch pause promote provision publish purge push reboot rebuild reclaim reconfigure
     recreate reduce refactor register reindex reload remove rename repair replace replicate reset resize restart
@@ -36,7 +36,7 @@ ACTIONS: Final = listed(
 """Verbs that ask for an effect. A clause with one of these is either answered by a playbook or it is refused."""
 
 _LOOK: Final = """check inspect look examine verify observe monitor watch show report review probe diagnose investigate
-    see test validate validation confirm ensure"""
+    test validate validation confirm ensure"""
 
 _SAME: Final[tuple[tuple[str, ...], ...]] = tuple(
     tuple(words.split())
@@ -55,7 +55,7 @@ _SAME: Final[tuple[tuple[str, ...], ...]] = tuple(
         "certificate certificates cert certs tls ssl",
         "directory folder",
         "free space",
-        "kill terminate end",
+        "kill terminate",
         "change set alter modify edit update",
         "compress compression zip gzip",
         "postgres postgresql database db",
@@ -64,7 +64,6 @@ _SAME: Final[tuple[tuple[str, ...], ...]] = tuple(
         "health healthy status state alive",
         "slow latency performance performant",
         "rebuild recreate reindex",
-        "reclaim bloat dead",
         "website site endpoint url http https web",
         "host machine server",
         "cpu memory ram load",
@@ -81,11 +80,12 @@ _PHRASES: Final = (
     (re.compile(r"\bshut(?:ting)?[ -]down\b"), "stop"),
     (re.compile(r"\bget(?:ting)? rid of\b"), "remove"),
     (re.compile(r"\bre-(?=[a-z])"), "re"),
+    (re.compile(r",?\s*\b(if possible|where possible|ideally|optionally)\b,?"), r" \1"),
 )
 
 _SPLIT: Final = re.compile(
     r"\s*(?:[;\n]|\.(?:\s|$)|,?\s*\b(?:and then|then|afterwards|and after that|after that|finally|next)\b,?"
-    r"|,?\s*\b(after|before)\b|,?\s*\b(?:and also|and|plus|as well as|also)\b|,|&)\s*"
+    r"|,?\s*\b(after|before)\b(?!\s+\d)|,?\s*\b(?:and also|and|plus|as well as|also)\b|,|&)\s*"
 )
 _ORDERED: Final = re.compile(r"then|afterwards|after that|finally|next|;|\.")
 _NEGATED: Final = re.compile(r"\b(?:not|never|without|don'?t|do not|avoid|except|no)\b.*")

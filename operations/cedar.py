@@ -178,7 +178,7 @@ class Policies:
                 docket.parsed,
                 orjson.dumps(entities).decode(),
             )
-        except ValueError:
+        except (ValueError, orjson.JSONEncodeError):
             return _undecidable()
         return self._decision(answer)
 

@@ -189,11 +189,11 @@ class Constitution:
             authority=resource.authority,
             environments=() if resource.environment is None else (resource.environment,),
         )
-        facts: dict[str, object] = {
-            "tier": needs.tier,
-            "quorum": max(needs.quorum, resource.quorum or 0),
-            "assent": needs.assent or resource.assent is True,
-        }
+        facts: dict[str, object] = {"tier": needs.tier}
+        if resource.quorum is not None:
+            facts["quorum"] = max(needs.quorum, resource.quorum)
+        if resource.assent is not None:
+            facts["assent"] = needs.assent or resource.assent
         if resource.type is not None:
             facts["rollback_plan_needed"] = self.required_rollback_plan(resource.type, needs.tier)
         return facts

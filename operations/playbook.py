@@ -4,12 +4,14 @@ A playbook does one real thing to one real system. It is typed, previewed, check
 undoable. It never decides whether it may run: the gate does, before `run` or `undo` is called.
 """
 
-import hashlib
+import ast
 import inspect
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -152,17 +154,31 @@ class Playbook(ABC, Generic[A]):
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 over the declaration and the source of the class's module: a changed playbook is another playbook."""
+        """SHA-256 over the declaration and the sources it is built on: a changed playbook is another playbook."""
         return _digest(type(self))
 
 
 _DIGESTS: dict[type, str] = {}
 
 
+def _sources(module: ModuleType) -> dict[str, Digest]:
+    """SHA-256 of the module's source and of every module of the same package that it builds on, by name."""
+    package = module.__name__.rpartition(".")[0]
+    found: dict[str, Digest] = {}
+    waiting = [module]
+    while waiting:
+        source = inspect.getsource(current := waiting.pop())
+        found[current.__name__] = sha256(source.encode())
+        imported = {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
+        siblings = {name for name in imported if name and package and name.startswith(f"{package}.")}
+        waiting += [sys.modules[name] for name in siblings - found.keys() if name in sys.modules]
+    return found
+
+
 def _digest(kind: type[Playbook[Any]]) -> str:
     if kind not in _DIGESTS:
         module = inspect.getmodule(kind)
-        source = inspect.getsource(module if module is not None else kind).encode()
+        sources = _sources(module) if module is not None else {kind.__name__: sha256(inspect.getsource(kind).encode())}
         declaration = canonical(
             {
                 "name": kind.name,
@@ -173,7 +189,7 @@ def _digest(kind: type[Playbook[Any]]) -> str:
                 "reversible": kind.reversible,
                 "timeout_seconds": int(kind.timeout.total_seconds()),
                 "schema": sha256(repr(kind.arguments.model_json_schema()).encode()),
-                "source": hashlib.sha256(source).hexdigest(),
+                "sources": dict(sources),
             }
         )
         _DIGESTS[kind] = sha256(declaration)

@@ -213,8 +213,8 @@ class Decision(Record):
 
     Attributes:
         allowed: the answer.
-        code: `permitted`; `forbidden`: a rule forbids; `not-permitted`: no rule permits; `undecidable`: a rule could not
-            be evaluated, which is a no.
+        code: `permitted`; `forbidden`: a rule forbids; `not-permitted`: no rule permits; `undecidable`: a rule could
+            not be evaluated, which is a no.
         reasons: at least one.
     """
 

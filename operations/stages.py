@@ -361,7 +361,9 @@ def _changes(op: Operation, event: e.Event, at: Instant) -> dict[str, object]:  
             last = op.latest(event.step, event.direction)
             warrant = last.warrant if last else ""
             status = "done" if event.happened else "failed"
-            return _attempted(op, warrant, status=status, changed=event.happened, summary=" ".join(event.reasons))
+            code = None if event.happened else "not-happened"
+            text = " ".join(event.reasons)
+            return _attempted(op, warrant, status=status, changed=event.happened, summary=text, code=code)
         case e.StepSkipped():
             return {"skipped": (*op.skipped, event.step)}
         case e.ExecutionFinished():

@@ -86,6 +86,10 @@ class Entry(Record):
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise ValueError(f"not an entry: {where}: {first['msg']}") from None
-        if entry.encode() != data:
+        try:
+            spelled = entry.encode()
+        except ValueError as error:
+            raise ValueError(f"not an entry: {error}") from None
+        if spelled != data:
             raise ValueError("not the canonical bytes of an entry")
         return entry

@@ -6,7 +6,7 @@ so whoever carries it out looks for the operation that was requested under this 
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -26,11 +26,12 @@ KEPT: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, kw_only=True)
 class Fresh:
-    """Nobody sent this before: carry it out, then `finish` or `abandon`."""
+    """Carry it out, then `finish` or `abandon`. `again`: an earlier request with this key died without an answer."""
 
     principal: str
     key: str
     token: str
+    again: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class Idempotency:
             .returning(idempotency.c.key)
         )
         if (await connection.execute(taken)).first() is not None:
-            return fresh
+            return replace(fresh, again=True)
         raise Conflict("idempotency-in-progress", "The first request with this key has no answer yet.")
 
     async def finish(self, fresh: Fresh, status: int, headers: Mapping[str, str], body: bytes) -> bool:

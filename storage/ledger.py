@@ -79,7 +79,8 @@ class Ledger(Reader):
         if signer.key.name != origin:
             raise LedgerCorrupt(f"The key signs for {signer.key.name}, not for {origin}.")
         settings = {"default_transaction_isolation": "read committed", "jit": "off"}
-        connect = partial(asyncpg.connect, dsn, server_settings={"application_name": "triad-ledger", **settings})
+        named = {"application_name": "triad-ledger", **settings}
+        connect = partial(asyncpg.connect, dsn, server_settings=named, timeout=patience)
         feed = Feed(connect)
         writer = Writer(connect, signer, patience=patience, committed=lambda _size: feed.grew())
         await writer.start()

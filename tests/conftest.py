@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -114,3 +115,22 @@ async def ledger(database: Database, tmp_path: Path) -> AsyncIterator[Ledger]:
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of its own, and for the test's time a process whom permissions bind: root becomes nobody."""
+    home = Path(tempfile.mkdtemp(dir="/tmp", prefix="triad-nobody-"))
+    root = os.geteuid() == 0
+    if root:
+        os.chown(home, 65534, 65534)
+        os.setegid(65534)
+        os.seteuid(65534)
+    try:
+        yield home
+    finally:
+        if root:
+            os.seteuid(0)
+            os.setegid(0)
+        subprocess.run(["chmod", "-R", "u+rwX", str(home)], check=True)
+        shutil.rmtree(home)

@@ -60,7 +60,7 @@ class Logbook:
         if genesis:
             self.add(e.Genesis(policies=("a1",), keys=(KEY.text(),), code_version="0.1.0"), Branch.PEOPLE, "triad")
 
-    def add(self, event: e.Event, branch: Branch, principal: str, op: str | None = None, **changes: Any) -> int:
+    def add(self, event: e.Event, branch: Branch, principal: str, op: str | None = None, /, **changes: Any) -> int:
         """Append an event; `changes` replace fields of the entry."""
         self.at += timedelta(milliseconds=7)
         moved = self._fold(event, op, changes.get("time", self.at)) if event.moves else {}
@@ -238,11 +238,11 @@ class Logbook:
             op,
         )
 
-    def check(self, op: str, step: int, direction: Direction = DO, *, passed: bool = True) -> None:
+    def check(self, op: str, step: int, direction: Direction = DO, *, passed: bool = True) -> int:
         event = e.CheckEvaluated(
             step=step, direction=direction, name="files-rotated", passed=passed, expected="12", observed="12"
         )
-        self.add(event, Branch.JUDICIAL, "triad", op)
+        return self.add(event, Branch.JUDICIAL, "triad", op)
 
     def verdict(self, op: str, **changes: Any) -> None:
         checks = self.ops[op].checks

@@ -212,7 +212,7 @@ def planner_facts(asked: Request, **more: Any) -> PlannerFacts:
         constitution=CONSTITUTION,
         systems=more.pop("systems", SYSTEMS),
         playbooks=more.pop("playbooks", PLAYBOOKS),
-        sops=tuple(SopFact.of(sop) for sop in sops()),
+        sops=tuple(SopFact(id=s.name[5:], title=s.text.split("\n")[0][2:], text=s.text) for s in sops()),
         **more,
     )
 

@@ -1,20 +1,15 @@
 """The data fence: whatever a text says, it stays inside."""
 
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.facts import ObservationFact, PlannerFacts, PlaybookFact, SopFact, SystemFact, fenced, unfenced
+from agents.facts import ObservationFact, PlannerFacts, fenced, unfenced
 from operations.canonical import canonical_record, sha256
 from operations.errors import InvalidRequest
-from operations.evidence import Effect
-from operations.systems import BackupFolder
-from prompts import load
 from tests.minds import planner_facts, request
-from tests.samples import WriteNote
 
 FENCE = re.compile(r"\A<data sha256=([0-9a-f]{64})>\n([^\n]*)\n</data sha256=\1>\Z")
 
@@ -81,20 +76,3 @@ def test_the_digest_in_the_fence_is_that_of_the_canonical_facts() -> None:
 def test_a_message_without_a_fence_holds_no_facts(text: str) -> None:
     with pytest.raises(InvalidRequest, match="facts-missing"):
         unfenced(text)
-
-
-def test_a_backup_folder_is_part_of_its_database_and_its_path_is_not_told() -> None:
-    fact = SystemFact.of(BackupFolder(name="dumps", path="/secret/place", database="orders"))
-    assert fact.part_of == "orders"
-    assert "secret" not in fenced(fact)
-
-
-def test_a_playbook_is_told_with_its_schema() -> None:
-    fact = PlaybookFact.of(WriteNote())
-    properties: Any = fact.arguments_schema["properties"]
-    assert (fact.name, fact.effect, set(properties)) == ("note.write", Effect.IDEMPOTENT, {"name", "text"})
-
-
-def test_an_sop_is_cited_by_its_file_name() -> None:
-    fact = SopFact.of(load("sops/003-configuration-change"))
-    assert (fact.id, fact.title) == ("003-configuration-change", "SOP 003: Configuration change")

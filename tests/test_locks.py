@@ -1,5 +1,6 @@
 """The locks hold hashes and no index, and fit what pyproject.toml and the pinned packages ask for."""
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -14,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = ("agents", "api", "evals", "operations", "prompts", "storage", "triad")
 GROUPS = PROJECT["dependency-groups"]
 RUNTIME, TOOLS = "requirements.lock", "requirements-check.lock"
 ROOTS = {
@@ -95,6 +97,28 @@ def test_a_lock_holds_all_that_its_packages_ask_for_and_nothing_else(lock: str) 
     assert sorted({str(requirement) for requirement in asked if not admitted(requirement, pinned)}) == []
     here = {name for name, pin in pinned.items() if applies(pin)}
     assert sorted(here - {canonicalize_name(requirement.name) for requirement in asked}) == []
+
+
+def imported(folders: Iterable[str]) -> set[str]:
+    """Top-level names that the modules of these folders import, wherever in the module."""
+    modules = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    nodes = [node for path in modules for node in ast.walk(ast.parse(path.read_text()))]
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    partial = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in plain | partial} - sys.stdlib_module_names
+
+
+def owners(name: str) -> set[str]:
+    return {canonicalize_name(owner) for owner in importlib.metadata.packages_distributions().get(name, [name])}
+
+
+@pytest.mark.parametrize("folders", [PACKAGES, ("tests",)], ids=["packages", "tests"])
+def test_whatever_is_imported_is_a_dependency_of_its_own(folders: tuple[str, ...]) -> None:
+    declared = {canonicalize_name(Requirement(root).name) for root in ROOTS[RUNTIME]}
+    if folders == PACKAGES:
+        declared -= {canonicalize_name(Requirement(root).name) for root in [*GROUPS["build"], *GROUPS["test"]]}
+    foreign = imported(folders) - {*PACKAGES, "tests"} - {path.stem for path in (ROOT / "tests").glob("*.py")}
+    assert sorted(name for name in foreign if not owners(name) & declared) == []
 
 
 def installed(name: str) -> bool:

@@ -25,8 +25,8 @@ def proof(old: int, new: int) -> list[bytes]:
     return tree.consistency_proof(old, new, lambda level, position: nodes[level, position])
 
 
-def load(folder: Path, **settings: float) -> Signer:
-    return Signer.load_or_create(folder / "keys" / "log.key", LOG, **settings)
+def load(folder: Path, *, every: float = 1.0) -> Signer:
+    return Signer.load_or_create(folder / "keys" / "log.key", LOG, every=every)
 
 
 def advance(log: Signer, *sizes: int) -> None:

@@ -7,13 +7,12 @@ from datetime import timedelta
 
 from agents.minds import Minds
 from agents.models import ModelChoice
-from operations.constitution import Constitution
+from operations.constitution import Constitution, Statute
 from operations.errors import ConstitutionChanged
 from operations.events import ConstitutionAmended, Genesis
 from operations.model import Branch, RunMode
 from operations.playbook import Catalogue
 from operations.playbooks.registry import default_catalogue
-from operations.statute import Statute
 from operations.systems import Inventory
 from storage.ledger import Ledger
 from storage.signer import Signer

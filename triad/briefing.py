@@ -106,11 +106,17 @@ def executor_facts(op: Operation) -> ExecutorFacts:
                 arguments=step.arguments,
                 why=step.why,
                 optional=step.optional,
-                state=step_state(op, step),
+                state="pending" if _unlucky(op, step) else step_state(op, step),
             )
             for step in plan.steps
         ),
     )
+
+
+def _unlucky(op: Operation, step: Step) -> bool:
+    """Whether the last attempt ended by a crash and not by a failure of its own: the step may be run again."""
+    last = op.latest(step.number, Direction.DO)
+    return last is not None and last.status == "failed" and last.code in {"interrupted", "not-happened"}
 
 
 def step_state(op: Operation, step: Step) -> StepState:

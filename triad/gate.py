@@ -111,6 +111,8 @@ def _check_plan(warrant: Warrant, attempted: Attempted, plan: Plan, grounds: Gro
         raise WarrantRefused("constitution-changed", "The plan was made under another constitution.")
     if warrant.step != attempted.number or not 1 <= attempted.number <= len(plan.steps):
         raise WarrantRefused("other-step", "The warrant is for another step.")
+    if any(a.status in {"intended", "in_doubt"} for a in op.attempts):
+        raise WarrantRefused("step-under-way", "An earlier attempt has begun and its outcome is not known yet.")
     if next_step(op, attempted.direction) != attempted.number:
         raise WarrantRefused("step-not-next", "It is not this step's turn.")
     made = [a.attempt for a in op.attempts if a.step == attempted.number and a.direction is attempted.direction]

@@ -109,7 +109,11 @@ def _create(path: Path, text: str, mode: int) -> None:
 
 
 def default_inventory(home: Home, url: str) -> Inventory:
-    """The systems that a home consists of. `url` is where its own service answers."""
+    """The systems that a home consists of. `url` is where its own service answers.
+
+    The settings file is validated where the service reads it, so after a change: what does not hold is rolled back.
+    A command with `{file}` would be asked before the file is in place.
+    """
     dsn = home.secrets
     return Inventory(
         systems=(
@@ -132,7 +136,7 @@ def default_inventory(home: Home, url: str) -> Inventory:
                 description="Triad's settings file",
                 path=str(home.config),
                 format="toml",
-                validate_with=(sys.executable, "-m", "api.settings", "{file}"),
+                validate_with=(sys.executable, "-m", "api.settings", str(home.config)),
             ),
             HttpService(name="triad-api", description="Triad's own HTTP service", url=f"{url}/livez"),
             Host(name="host", description="The machine that Triad's worker runs on"),

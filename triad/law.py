@@ -3,13 +3,12 @@
 from datetime import timedelta
 
 from operations.canonical import now
-from operations.constitution import Constitution
+from operations.constitution import Constitution, Statute
 from operations.errors import NotAllowed, Refusal
 from operations.events import AccessDenied, EmergencyRatified
 from operations.model import Actor, Branch, Direction, Principal, Ruling, RunMode, agent_principal
 from operations.policy import Action, Context, Decision, Resource
 from operations.stages import Operation
-from operations.statute import Statute
 from operations.systems import Environment, Inventory
 from storage.ledger import Ledger
 

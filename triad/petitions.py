@@ -22,7 +22,6 @@ from operations.events import (
 from operations.model import Principal, Request, Ruling
 from operations.playbook import Catalogue
 from operations.policy import Action, Resource
-from operations.requirements import HIGHEST_TIER
 from operations.stages import Operation, Stage
 from operations.systems import Inventory
 from storage.ledger import Act, Ledger
@@ -113,9 +112,8 @@ class Petitions:
         """
         op = await self._readable(principal, ident)
         own = next((a for a in op.approvals if a.person == principal.person), None)
-        resource = self._law.resource(op).model_copy(update={"approver_person": own.person if own else None})
         if own:
-            await self._law.demand(principal, Action.WITHDRAW, resource, op)
+            await self._ask(principal, Action.WITHDRAW, op)
         if own is None or op.stage not in {Stage.PLANNED, Stage.APPROVED}:
             raise await self._conflict(
                 principal, Action.WITHDRAW, op, "not-withdrawable", "There is no approval of yours to withdraw."
@@ -231,7 +229,7 @@ class Petitions:
                 )
         if request.playbook is not None:
             self._check_playbook(request, request.playbook)
-        if request.rollback_plan is None and constitution.required_rollback_plan(request.type, HIGHEST_TIER):
+        if request.rollback_plan is None and constitution.required_rollback_plan(request.type, 0):
             raise InvalidRequest(
                 "rollback-plan-missing",
                 f"A {request.type.value} needs a rollback plan: say how the change would be taken back.",

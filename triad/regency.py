@@ -1,12 +1,11 @@
 """The crown officer's acts and the procedures that need two people: halt, release, amendment."""
 
 from operations.canonical import new_id
-from operations.constitution import Constitution
+from operations.constitution import Constitution, Statute
 from operations.errors import Conflict, NotFound
 from operations.events import ConstitutionAmended, ConstitutionProposed, CrownHalted, CrownReleased
 from operations.model import Principal
 from operations.policy import Action, Kind, Resource
-from operations.statute import Statute
 from storage.ledger import Ledger
 from triad.law import Law, actor_of
 
@@ -103,5 +102,10 @@ class Regency:
     async def _ask(
         self, principal: Principal, action: Action, kind: Kind, proposal: ConstitutionProposed | None = None
     ) -> None:
-        resource = Resource(kind=kind, id=kind, proposer_person=proposal.person if proposal else None)
+        resource = Resource(
+            kind=kind,
+            id=kind,
+            requester=proposal.by if proposal else None,
+            requester_person=proposal.person if proposal else None,
+        )
         await self._law.demand(principal, action, resource)

@@ -5,6 +5,7 @@ one when the runner acts, the observing one in probes. What a backup consists of
 """
 
 import asyncio
+import shlex
 from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -74,7 +75,7 @@ class CreateBackup(Playbook[CreateArguments]):
         argv = ["pg_dump", *_dump_options(args, "SNAPSHOT"), f"--file={system.path}/.partial-NAME/{backups.ARCHIVE}"]
         return Preview(
             commands=(
-                " ".join(argv),
+                shlex.join(argv),
                 f"write {place.with_name('.partial-NAME')}/{backups.MANIFEST}",
                 f"rename {place.with_name('.partial-NAME')} {place}",
             ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, ClassVar
@@ -9,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from operations.canonical import canonical_record, instant_text, now, sha256
-from operations.errors import PlaybookFailed
+from operations.errors import InvalidRequest, PlaybookFailed
 from operations.evidence import Check, Effect, Outcome, Preview, Snapshot
 from operations.playbook import Call, Playbook, Target
 from operations.playbooks import backup_set as backups
@@ -64,8 +65,10 @@ class RestoreTest(Playbook[RestoreArguments]):
     async def preview(self, args: RestoreArguments, target: Target) -> Preview:
         """The statements and the command. SCRATCH is chosen when it runs, and so is the newest backup."""
         system = _system(target)
-        if args.backup is not None and not args.backup.startswith(system.database):
-            raise PlaybookFailed("unknown-backup", "The folder has no backup of that name.")
+        with files.opened_folder(system.path) as folder:
+            there = await asyncio.to_thread(backups.names, folder, system.database)
+        if args.backup is not None and args.backup not in there:
+            raise InvalidRequest("unknown-backup", "The folder has no backup of that name.", field="backup")
         name = args.backup or "NEWEST"
         argv = ["pg_restore", *_restore_options("SCRATCH"), f"{system.path}/{name}/{backups.ARCHIVE}"]
         return Preview(
@@ -73,7 +76,7 @@ class RestoreTest(Playbook[RestoreArguments]):
                 "DROP DATABASE of every scratch that a killed run left",
                 'CREATE DATABASE "SCRATCH" TEMPLATE template0',
                 'REVOKE ALL ON DATABASE "SCRATCH" FROM PUBLIC',
-                " ".join(argv),
+                shlex.join(argv),
                 'COPY (every row of every table in "SCRATCH") TO STDOUT, counted and digested',
                 'DROP DATABASE "SCRATCH" WITH (FORCE)',
                 f"write {system.path}/{name}/proof-MARK.json",

@@ -110,8 +110,8 @@ class ObserveHost(Playbook[ObserveHostArguments]):
     effect: ClassVar[Effect] = Effect.READ
     emergency: ClassVar[bool] = True
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path | None = None) -> None:
+        self._home = home if home is not None else Path.home()
 
     async def preview(self, args: ObserveHostArguments, target: Target) -> Preview:
         """What is read; nothing measured stands in it, so that it stays the same."""

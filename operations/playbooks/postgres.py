@@ -40,7 +40,7 @@ from operations.playbooks.postgres_relations import (
 from operations.playbooks.postgres_session import Session, Timeouts, failure, session, to_the_end, until
 from operations.systems import Database, SystemKind
 
-STATISTICS_SECONDS: Final = 5
+STATISTICS_SECONDS: Final = 2
 """How long a check waits for PostgreSQL's statistics, which sessions report up to a second late."""
 
 

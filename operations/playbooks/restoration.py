@@ -55,7 +55,9 @@ def _restore(folder: int, archives: int, rotation: Rotation, log: RotatedLog) ->
                 for data in contents(archive, compressed=log.compressed, stop=size):
                     position = write_at(live, data, position)
                 if position != size:
-                    raise PlaybookFailed("archive-damaged", "An archive became shorter while it was read.", changed=True)
+                    raise PlaybookFailed(
+                        "archive-damaged", "An archive became shorter while it was read.", changed=True
+                    )
                 for data in chunks(tail):
                     position = write_at(live, data, position)
             os.fsync(live)
@@ -63,9 +65,7 @@ def _restore(folder: int, archives: int, rotation: Rotation, log: RotatedLog) ->
     return save(archives, rotation.with_log(done))
 
 
-def _make_longer(
-    folder: int, archives: int, rotation: Rotation, log: RotatedLog, live: int, size: int
-) -> Rotation:
+def _make_longer(folder: int, archives: int, rotation: Rotation, log: RotatedLog, live: int, size: int) -> Rotation:
     name = _tail(rotation, log)
     remove(archives, name)
     with opened_file(archives, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND) as tail:

@@ -179,7 +179,7 @@ def finish(archives: int, rotation: Rotation) -> Rotation:
 
 
 def recover(folder: int, archives: int, rotation: Rotation, *, resume: bool) -> Rotation:
-    """Bring an interrupted rotation to a clean state: what was taken is archived; the rest is pending, or left alone."""
+    """Clean up an interrupted rotation: what was taken is archived; the rest is pending, or left alone."""
     for leftover in leftovers(archives, f"rotation-{rotation.number:06d}.json"):
         remove(archives, leftover)
     for log in rotation.logs:
@@ -298,12 +298,12 @@ def _archive(archives: int, rotation: Rotation, log: RotatedLog) -> Rotation:
     if log.compressed and status(archives, raw) is not None:
         part = f".{log.log}.{rotation.number:06d}.part"
         remove(archives, part)
-        with opened_file(archives, raw) as source:
-            with opened_file(archives, part, os.O_RDWR | os.O_CREAT | os.O_EXCL) as packed:
-                keep_likeness(packed, source)
-                _compress(source, packed, log.bytes)
-                os.fsync(packed)
-                verify(packed, log)
+        created = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        with opened_file(archives, raw) as source, opened_file(archives, part, created) as packed:
+            keep_likeness(packed, source)
+            _compress(source, packed, log.bytes)
+            os.fsync(packed)
+            verify(packed, log)
         os.rename(part, log.archive, src_dir_fd=archives, dst_dir_fd=archives)
         os.fsync(archives)
         remove(archives, raw)
@@ -356,6 +356,15 @@ def verify(file: int, log: RotatedLog) -> None:
         digest.update(data)
     if (size, digest.hexdigest()) != (log.bytes, log.sha256):
         raise PlaybookFailed("archive-damaged", f"The archive of {log.log} does not hold what was rotated.")
+
+
+def begins_with(file: int, log: RotatedLog, size: int, digest: str) -> bool:
+    """Whether the first `size` bytes that an open archive holds have that SHA-256."""
+    found, content = 0, hashlib.sha256()
+    for data in contents(file, compressed=log.compressed, stop=size):
+        found += len(data)
+        content.update(data)
+    return (found, content.hexdigest()) == (size, digest)
 
 
 def writer_refusal(log: str) -> PlaybookFailed:

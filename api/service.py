@@ -1,0 +1,142 @@
+"""What every route reaches through: one working Triad, its keys, its kept answers and its open streams."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request as HttpRequest
+
+from api.audit import Auditor
+from api.problems import RETRY_AFTER, Rejection
+from api.settings import Settings
+from operations.canonical import Digest
+from operations.errors import ConstitutionChanged, ConstitutionInvalid
+from operations.model import Principal
+from operations.policy import Action, Context, Decision, Kind, Resource
+from operations.stages import Operation
+from storage.idempotency import Idempotency
+from storage.keys import ApiKeys
+from triad.assembly import Triad
+
+
+class Streams:
+    """The open event streams: bounded in all and for each principal, and ended together at shutdown."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._open: Counter[str] = Counter()
+        self.closing = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
+    def enter(self, principal: str) -> None:
+        """Take a place.
+
+        Raises:
+            Rejection: `too-many-streams`, or `starting` when the service is about to stop.
+        """
+        if self.closing.is_set():
+            raise Rejection("starting", "The service is stopping.", headers=RETRY_AFTER)
+        if self.count >= self._most or self._open[principal] >= self._most_each:
+            raise Rejection("too-many-streams", "No more streams can be opened now.", headers=RETRY_AFTER)
+        self._open[principal] += 1
+
+    def leave(self, principal: str) -> None:
+        """Give the place back."""
+        self._open[principal] -= 1
+        if not self._open[principal]:
+            del self._open[principal]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything behind the doors."""
+
+    settings: Settings
+    triad: Triad
+    keys: ApiKeys
+    idempotency: Idempotency
+    streams: Streams
+    auditor: Auditor
+    worker: "asyncio.Task[None]"
+    started: datetime
+    _last: list[Digest] = field(default_factory=list)
+
+    def constitution(self) -> Digest | None:
+        """Digest of the constitution in force; the last one known while the document cannot be used."""
+        try:
+            self._last[:] = [self.triad.law.in_force().digest]
+        except (ConstitutionChanged, ConstitutionInvalid):
+            pass
+        return self._last[0] if self._last else None
+
+    async def sight(self, principal: Principal) -> "Sight":
+        """What `principal` may see, judged by the constitution in force now."""
+        head = await self.triad.ledger.head()
+        return Sight(self.triad, principal, Context(mode=self.triad.law.mode, halted=head.halted))
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One principal's reading rights in one moment. What may not be read is as if it were not there."""
+
+    triad: Triad
+    principal: Principal
+    context: Context
+
+    def decide(self, action: Action, resource: Resource) -> Decision:
+        """The constitution's answer; nothing is recorded."""
+        return self.triad.law.in_force().decide(self.principal, action, resource, self.context)
+
+    def sees(self, op: Operation) -> bool:
+        """Whether an operation may be read."""
+        return self.decide(Action.READ, self.triad.law.resource(op)).allowed
+
+    def reads(self, kind: Kind, ident: str | None = None) -> bool:
+        """Whether the ledger, the keys, the constitution or a system may be read."""
+        return self.decide(Action.READ, Resource(kind=kind, id=ident or kind)).allowed
+
+
+def service_of(request: HttpRequest) -> Service:
+    """The running service.
+
+    Raises:
+        Rejection: `starting`.
+    """
+    service: Service | None = getattr(request.app.state, "service", None)
+    if service is None:
+        raise Rejection("starting", "The service is not ready.", headers=RETRY_AFTER)
+    return service
+
+
+Doors = Annotated[Service, Depends(service_of)]
+"""The running service, as a route's parameter."""
+
+
+@contextmanager
+def published(state: object, service: Service) -> Iterator[None]:
+    """Let routes find the service for the time of the context."""
+    setattr(state, "service", service)  # noqa: B010 - starlette's state takes any name
+    try:
+        yield
+    finally:
+        setattr(state, "service", None)  # noqa: B010 - see above
+
+
+@asynccontextmanager
+async def working(worker: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """Keep the worker for the time of the context; what it has in hand is carried on by whoever comes next."""
+    try:
+        yield
+    finally:
+        worker.cancel()
+        await asyncio.wait([worker])
