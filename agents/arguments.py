@@ -18,9 +18,9 @@ _IDENTIFIER: Final = r"[\"'`]?([a-z_][a-z0-9_.$]*)[\"'`]?"
 _NAMED: Final = listed("index partition schema table view")
 """Arguments whose value a request may give by name in its words; all others come from parameters."""
 _NO_NAME: Final = listed(
-    """a all an and any are as at big broken by bloat bloated bloats called can corrupt could entire every for from has here if in index indexes
-    is it large main most named names of old on or other same size sizes slow space statistics table tables that the
-    there they this to was were which whole with"""
+    """a all an and any are as at big broken by bloat bloated bloats called can corrupt could entire every for from has
+    here if in index indexes is it large main most named names of old on or other same size sizes slow space statistics
+    table tables that the there they this to was were which whole with"""
 )
 
 
@@ -39,7 +39,7 @@ def fill(playbook: PlaybookFact, parameters: JsonObject, words: str) -> Filled:
     arguments: JsonObject = {name: value for name, value in parameters.items() if name in properties}
     used = frozenset(arguments)
     problems = _amounts(playbook, properties, arguments, words)
-    _names(properties, arguments, words)
+    problems += _names(playbook, properties, arguments, words)
     required = playbook.arguments_schema.get("required", [])
     missing = [str(name) for name in required if name not in arguments] if isinstance(required, list) else []
     problems += [f"{playbook.name} needs the parameter {name}." for name in missing]
@@ -93,21 +93,25 @@ def _amounts(playbook: PlaybookFact, properties: JsonObject, arguments: JsonObje
     return [f"{playbook.name}: say with parameters which of {', '.join(sorted(open_ones))} is meant."]
 
 
-def _names(properties: JsonObject, arguments: JsonObject, words: str) -> None:
+def _names(playbook: PlaybookFact, properties: JsonObject, arguments: JsonObject, words: str) -> list[str]:
     """Fill a text argument `table` (or a list `tables`) from `table NAME` or `the NAME table`."""
+    problems: list[str] = []
     for name, schema in properties.items():
         several = _lists_words(schema)
         noun = name.removesuffix("s") if several else name
         if name in arguments or noun not in _NAMED or not (several or "string" in _types(schema)):
             continue
         found = _named(noun, words.lower())
-        if found is not None:
-            arguments[name] = [found] if several else found
+        if several and found:
+            arguments[name] = list(found)
+        elif len(found) == 1:
+            arguments[name] = found[0]
+        elif found:
+            problems.append(f"{playbook.name} takes one {noun} at a time.")
+    return problems
 
 
-def _named(noun: str, words: str) -> str | None:
-    for pattern in (rf"\bthe {_IDENTIFIER} {noun}\b", rf"\b{noun} {_IDENTIFIER}"):
-        match = re.search(pattern, words)
-        if match is not None and match.group(1) not in _NO_NAME:
-            return match.group(1).rstrip(".")
-    return None
+def _named(noun: str, words: str) -> tuple[str, ...]:
+    patterns = (rf"\bthe {_IDENTIFIER} {noun}\b", rf"\b{noun} {_IDENTIFIER}")
+    found = [match.rstrip(".") for pattern in patterns for match in re.findall(pattern, words)]
+    return tuple(dict.fromkeys(name for name in found if name not in _NO_NAME))

@@ -120,7 +120,7 @@ def _may_pass(response: httpx2.Response) -> bool:
 
 def _wait(choice: ModelChoice) -> Callable[[RetryCallState], float]:
     backoff = choice.backoff_milliseconds / 1000
-    growing = wait_exponential_jitter(initial=backoff, max=choice.retry_after_seconds, jitter=backoff)
+    growing = wait_exponential_jitter(multiplier=backoff, max=choice.retry_after_seconds, jitter=backoff)
 
     def seconds(state: RetryCallState) -> float:
         outcome = state.outcome

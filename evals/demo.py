@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evals.adversaries.evaluator import bribed_evaluator
-from evals.adversaries.executor import OwnedExecutor
+from evals.adversaries.executor import OverheardIssuer, OwnedExecutor
 from operations.canonical import JsonObject, sha256
 from operations.errors import Refusal
 from operations.events import CheckEvaluated, VerdictGiven, WarrantDenied
@@ -119,8 +119,10 @@ class Demo:
     async def owned_executor(self) -> Operation:
         """The attacker holds the runner and a true signing key, and still only the approved step happens."""
         triad = self.triad
-        attacker = OwnedExecutor(triad.runner, triad.issuer, triad.ledger, triad.inventory)
-        owned = with_minds(triad, replace(triad.minds, executor=attacker))
+        issuer = OverheardIssuer(triad.issuer.key, triad.issuer.lifetime)
+        overheard = with_minds(triad, triad.minds, issuer)
+        attacker = OwnedExecutor(overheard.runner, issuer, triad.ledger, triad.inventory)
+        owned = with_minds(triad, replace(triad.minds, executor=attacker), issuer)
         op = await self._submit("Clear expired files from the cache", OperationType.MAINTENANCE, "triad-cache")
         op = await self._advance(op, owned)
         for move in attacker.refused:

@@ -18,6 +18,7 @@ BRANCHES: Final[dict[str, Branch]] = {
     "approval.refused": Branch.PEOPLE,
     "approval.withdrawn": Branch.PEOPLE,
     "escalation.resolved": Branch.PEOPLE,
+    "emergency.ratified": Branch.PEOPLE,
     "constitution.proposed": Branch.PEOPLE,
     "constitution.amended": Branch.PEOPLE,
     "crown.released": Branch.PEOPLE,
@@ -105,11 +106,13 @@ class Rule(StrEnum):
     CHECKS = "checks"
     """The verdict's count and outcome of the checks are those of the recorded checks; no check is no pass."""
     RULING = "ruling"
-    """The crown completes only what passed, and rules once."""
+    """Only what passed is completed, by the crown or after an escalation, and the crown rules once."""
     ROLLBACK = "rollback"
     """A rollback follows a ruling and undoes what was applied, newest first."""
     RESTORED = "restored"
     """Restored means that every step was undone and every check of it passed."""
+    RATIFIED = "ratified"
+    """An emergency is ratified by another person than the one who asked for it, and nothing else is."""
     RESUMED = "resumed"
     """A halted operation goes on in the direction in which it was halted."""
 

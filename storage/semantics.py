@@ -7,6 +7,7 @@ The plan bodies and the constitution's text stand apart as evidence, so this rep
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from operations import events as e
 from operations import stages
@@ -37,6 +38,14 @@ class _Case:
         return [a for a in self.op.attempts if a.status in {"intended", "in_doubt"}]
 
 
+class _Ended(NamedTuple):
+    """What is remembered of an operation that ended."""
+
+    stage: Stage
+    person: str
+    emergency: bool
+
+
 class Replay:
     """Reads entries in order and collects what is wrong with them.
 
@@ -58,7 +67,7 @@ class Replay:
         self._constitution = ""
         self._halted = False
         self._cases: dict[str, _Case] = {}
-        self._ended: dict[str, Stage] = {}
+        self._ended: dict[str, _Ended] = {}
         self._warrants: set[str] = set()
         self._approvals: set[str] = set()
         self._proposals: dict[str, e.ConstitutionProposed] = {}
@@ -129,6 +138,9 @@ class Replay:
             case e.CrownReleased():
                 self._act(at, entry, event.by)
                 self._halted = False
+            case e.EmergencyRatified():
+                self._act(at, entry, event.by)
+                self._ratified(at, entry.operation or "", event)
             case _:
                 pass
 
@@ -147,6 +159,16 @@ class Replay:
         if event.previous != self._constitution:
             self._report(at, Rule.AMENDMENT, "The amendment replaces a constitution that is not in force.")
         self._constitution = event.enacted
+
+    def _ratified(self, at: int, ident: str, event: e.EmergencyRatified) -> None:
+        asked = self._ended.get(ident)
+        if ident in self._cases:
+            op = self._cases[ident].op
+            asked = _Ended(op.stage, op.requester.person, op.request.emergency)
+        if asked is None or not asked.emergency:
+            self._report(at, Rule.RATIFIED, "There is no emergency of that name.")
+        elif event.person == asked.person:
+            self._report(at, Rule.RATIFIED, "Who asked for an emergency cannot ratify it.")
 
     def _powers(self, at: int, entry: Entry) -> None:
         owner = BRANCHES.get(entry.kind)
@@ -171,7 +193,7 @@ class Replay:
             return
         if case is None:
             if ident in self._ended:
-                self._report(at, Rule.MOVE, f"{ident} had ended as {self._ended[ident].value}.")
+                self._report(at, Rule.MOVE, f"{ident} had ended as {self._ended[ident].stage.value}.")
             else:
                 self._report(at, Rule.OPERATION, f"{ident} was never requested.")
             return
@@ -196,7 +218,8 @@ class Replay:
     def _end(self, at: int, case: _Case) -> None:
         for attempt in case.unsettled():
             self._report(at, Rule.UNRESOLVED, f"The operation ended while step {attempt.step} has no known outcome.")
-        self._ended[case.op.id] = case.op.stage
+        op = case.op
+        self._ended[op.id] = _Ended(op.stage, op.requester.person, op.request.emergency)
         del self._cases[case.op.id]
 
     def _event(self, at: int, entry: Entry, case: _Case) -> None:  # noqa: C901, PLR0912 - one case an event
@@ -233,6 +256,7 @@ class Replay:
                 self._ruling(at, case.op, event)
             case e.EscalationResolved() as event:
                 self._act(at, entry, event.by)
+                self._completed(at, case.op, event.ruling)
             case e.RollbackOrdered() as event:
                 self._rollback(at, case.op, event)
             case e.RollbackDone() as event:
@@ -370,10 +394,13 @@ class Replay:
 
     def _ruling(self, at: int, op: Operation, event: e.RulingGiven) -> None:
         self._plan(at, op, event.plan)
-        if event.ruling is Ruling.COMPLETE and not (op.verdict and op.verdict.passed):
-            self._report(at, Rule.RULING, "What did not pass cannot be completed.")
+        self._completed(at, op, event.ruling)
         if op.stage is Stage.EVALUATED and op.ruling is not None:
             self._report(at, Rule.RULING, f"The ruling was {op.ruling.value} already.")
+
+    def _completed(self, at: int, op: Operation, ruling: str) -> None:
+        if ruling == Ruling.COMPLETE and not (op.verdict and op.verdict.passed):
+            self._report(at, Rule.RULING, "What did not pass cannot be completed.")
 
     def _rollback(self, at: int, op: Operation, event: e.RollbackOrdered) -> None:
         if op.ruling is not Ruling.ROLLBACK:

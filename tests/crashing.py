@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from storage.ledger import Ledger
-from tests.conftest import Database
 from tests.bench import bench
+from tests.conftest import Database
 
 
 def arm(limit: int, *, after: bool) -> None:

@@ -107,9 +107,12 @@ class Logbook:
         self._serial += 1
         return f"{prefix}_{self._serial:04d}"
 
-    def request(self, op: str | None = None, requester: Principal = ADA, **changes: Any) -> str:
+    def request(
+        self, op: str | None = None, requester: Principal = ADA, *, emergency: bool = False, **changes: Any
+    ) -> str:
         op = op or ident(len(self.ops) + 1)
-        event = e.OperationRequested(request=REQUEST, requester=requester)
+        request = REQUEST.model_copy(update={"emergency": emergency})
+        event = e.OperationRequested(request=request, requester=requester)
         self.add(event, Branch.PEOPLE, requester.id, op, **changes)
         return op
 
@@ -263,6 +266,10 @@ class Logbook:
     def undone(self, op: str, *, restored: bool = True) -> None:
         self.add(e.RollbackDone(restored=restored, reasons=("As found.",)), Branch.EXECUTIVE, "triad", op)
 
+    def ratify(self, op: str, by: str = "rita", **changes: Any) -> None:
+        event = e.EmergencyRatified(**{"by": by, "person": by, "reason": "It was one."} | changes)
+        self.add(event, Branch.PEOPLE, by, op)
+
     def crown(self, *, halt: bool) -> None:
         kind = e.CrownHalted if halt else e.CrownReleased
         self.add(kind(by="cleo", reason="A fire drill."), Branch.PEOPLE, "cleo")
@@ -388,9 +395,10 @@ def eventful() -> Logbook:
         stale,
     )
     book.intent(stale, book.warrant(stale, 2))
-    refused = book.until(Stage.REQUESTED)
+    refused = book.request(emergency=True)
     book.add(
         e.PlanRefused(code="nothing-fits", reasons=("No.",)), Branch.LEGISLATIVE, AGENTS[Branch.LEGISLATIVE], refused
     )
+    book.ratify(refused)
     book.add(e.AccessDenied(action="halt", code="forbidden", reasons=("No.",)), Branch.PEOPLE, "mallory")
     return book

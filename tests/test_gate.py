@@ -17,7 +17,7 @@ from operations.model import Direction, Plan, RunMode, Step
 from operations.playbook import Catalogue, Target
 from operations.stages import Approval, Attempt, Operation, Stage, apply, begin
 from tests.samples import ADA, WriteNote, request, sample_catalogue, sample_inventory
-from triad.gate import Attempted, Grounds, check
+from triad.gate import Attempted, Grounds, check, check_preview
 from triad.warrant import Issuer, Warrant
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +97,6 @@ async def running(folder: Path) -> Case:
         arguments=plan.step(1).arguments,
         system=inventory.get("notes"),
         playbook=playbook,
-        preview=await playbook.preview(playbook.parse(plan.step(1).arguments), Target(inventory.get("notes"))),
     )
     grounds = Grounds(
         keys=issuer.verifying, catalogue=catalogue, inventory=inventory, constitution=ZERO, halted=False, at=now()
@@ -265,6 +264,16 @@ def step_done_already(case: Case) -> Case:
     return state(attempts=(done,))(case)
 
 
+def step_under_way(case: Case) -> Case:
+    begun = Attempt(step=1, attempt=1, direction=Direction.DO, warrant="wr_0", status="intended")
+    return state(attempts=(begun,))(case)
+
+
+def warrant_used(case: Case) -> Case:
+    done = Attempt(step=1, attempt=1, direction=Direction.DO, warrant=case.warrant.id, status="done")
+    return state(attempts=(done,))(case)
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -287,6 +296,8 @@ def step_done_already(case: Case) -> Case:
         (twice_the_same_person, "approvals-missing"),
         (needs_assent, "assent-missing"),
         (step_done_already, "step-not-next"),
+        (step_under_way, "step-under-way"),
+        (warrant_used, "warrant-used"),
         (hands(number=2), "other-step"),
         (hands(arguments={"name": "note", "text": "swapped"}), "arguments-changed"),
         (hands(playbook=Impostor()), "playbook-unknown"),
@@ -318,7 +329,9 @@ async def test_a_file_that_changed_since_the_preview_is_noticed(tmp_path: Path) 
     (tmp_path / "notes" / "note.txt").write_text("somebody was here")
     playbook = case.attempted.playbook
     seen = await playbook.preview(playbook.parse(case.attempted.arguments), Target(case.attempted.system))
-    assert refused(hands(preview=seen)(case)) == "preview-changed"
+    with pytest.raises(WarrantRefused) as caught:
+        check_preview(case.op.bound_plan().step(1), seen)
+    assert caught.value.code == "preview-changed"
 
 
 async def test_a_plan_edited_after_its_approval_is_noticed(tmp_path: Path) -> None:
@@ -338,5 +351,5 @@ async def test_approvals_may_expire_before_an_undo_but_not_before_a_step(tmp_pat
         update={"stage": Stage.ROLLING_BACK, "rollback": (1,), "attempts": (done,), "approvals": (old,)}
     )
     warrant = case.issuer.issue(back, plan.step(1), Direction.UNDO, 1)
-    undoing = replace(case.attempted, operation=back, direction=Direction.UNDO, preview=None)
+    undoing = replace(case.attempted, operation=back, direction=Direction.UNDO)
     check(warrant, undoing, case.grounds)

@@ -11,7 +11,7 @@ from operations.articles import Reading
 from operations.cedar import Policies
 from operations.constitution import Action, Constitution, Context, Resource
 from operations.errors import NotAllowed
-from operations.model import Principal, PrincipalKind, Role, RunMode
+from operations.model import Principal, Role, RunMode
 from operations.policy import Kind
 from operations.systems import Environment
 from tests.policy_cases import (

@@ -202,6 +202,7 @@ async def test_a_named_playbook_is_used_whatever_the_words_are() -> None:
         (request("x", playbook="postgres.vacuum_analyze", kind="emergency", emergency=True), "in an emergency"),
         (request("x", "shop-config", playbook="config.apply_change"), "needs the parameter changes"),
         (request("x", playbook="postgres.vacuum_analyze", parameters={"table": "a"}), "takes the parameter table"),
+        (request("table orders, table items", playbook="postgres.reindex_concurrently"), "takes one table at a time"),
     ],
 )
 async def test_a_named_playbook_that_cannot_be_used_is_refused(asked: Any, reason: str) -> None:
@@ -214,6 +215,7 @@ ARGUMENTS: list[tuple[Any, dict[str, object]]] = [
     (request("vacuum", parameters={"tables": ["a"]}), {"tables": ["a"]}),
     (request("vacuum the orders_2026 table"), {"tables": ["orders_2026"]}),
     (request("reindex table public.items"), {"table": "public.items"}),
+    (request("vacuum the orders table and the items table"), {"tables": ["orders", "items"]}),
     (request("vacuum all tables"), {}),
     (request("vacuum the whole table space"), {}),
     (request("kill sessions idle for more than 2 hours"), {"idle_minutes": 120}),

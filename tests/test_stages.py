@@ -184,6 +184,7 @@ ANNOTATIONS: tuple[e.Event, ...] = (
         ratifier_person="rita",
         reason="So.",
     ),
+    e.EmergencyRatified(by="rita", person="rita", reason="It was one."),
     e.CrownHalted(by="cleo", reason="Drill."),
     e.CrownReleased(by="cleo", reason="Over."),
 )

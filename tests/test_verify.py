@@ -622,6 +622,42 @@ def restored_without_a_check(book: Logbook) -> None:
     book.undone(op)
 
 
+@breach(Rule.RULING)
+def an_escalation_completes_what_did_not_pass(book: Logbook) -> None:
+    op = book.until(Stage.EXECUTED)
+    book.check(op, 1, passed=False)
+    book.verdict(op)
+    book.rule(op, Ruling.ESCALATE)
+    book.add(e.EscalationResolved(ruling="complete", by="cleo", reason="Fine."), Branch.PEOPLE, "cleo", op)
+
+
+@breach(Rule.RATIFIED)
+def who_declared_an_emergency_ratifies_it(book: Logbook) -> None:
+    book.ratify(book.request(emergency=True), ADA.id)
+
+
+@breach(Rule.RATIFIED)
+def an_alias_of_who_declared_an_emergency_ratifies_it_after_its_end(book: Logbook) -> None:
+    op = book.request(emergency=True)
+    book.add(e.OperationCancelled(by="ada", reason="Over."), Branch.PEOPLE, "ada", op)
+    book.ratify(op, "ada.alias", person=ADA.person)
+
+
+@breach(Rule.RATIFIED)
+def what_was_no_emergency_is_ratified(book: Logbook) -> None:
+    book.ratify(book.until(Stage.REQUESTED))
+
+
+@breach(Rule.RATIFIED)
+def an_emergency_that_nobody_declared_is_ratified(book: Logbook) -> None:
+    book.ratify(ident(77))
+
+
+@breach(Rule.ACTOR)
+def a_cancellation_in_anothers_name(book: Logbook) -> None:
+    book.add(e.OperationCancelled(by="ada", reason="Over."), Branch.PEOPLE, "mallory", book.until(Stage.REQUESTED))
+
+
 @breach(Rule.RESUMED)
 def a_halted_run_goes_on_as_a_rollback(book: Logbook) -> None:
     op = book.until(Stage.RUNNING)

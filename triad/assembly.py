@@ -152,7 +152,7 @@ def _assemble(blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Sta
     )
 
 
-def with_minds(triad: Triad, minds: Minds) -> Triad:
+def with_minds(triad: Triad, minds: Minds, issuer: Issuer | None = None) -> Triad:
     """The same Triad with other agents in its branches: same ledger, gate, constitution and systems."""
     blueprint = replace(triad.blueprint, minds=minds)
-    return _assemble(blueprint, triad.ledger, triad.signer, triad.statute, triad.issuer)
+    return _assemble(blueprint, triad.ledger, triad.signer, triad.statute, issuer or triad.issuer)

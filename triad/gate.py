@@ -24,11 +24,7 @@ from triad.warrant import Warrant, check_signature
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """What is about to run, as the runner holds it in its hands.
-
-    `preview` is computed just now; None where an earlier attempt already began under the approved preview, and for
-    undo, which works from the snapshot.
-    """
+    """What is about to run, as the runner holds it in its hands."""
 
     operation: Operation
     number: int
@@ -36,7 +32,6 @@ class Attempted:
     arguments: JsonObject
     system: System
     playbook: Playbook[Any]
-    preview: Preview | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +63,19 @@ def check(warrant: Warrant, attempted: Attempted, grounds: Grounds) -> None:
     _check_approvals(warrant, attempted.operation, plan, attempted.direction, grounds)
 
 
+def check_preview(step: Step, seen: Preview) -> None:
+    """Refuse when what would run now is not what was shown; called after `check`, so nothing else is even looked at.
+
+    Not for a step that an earlier attempt has begun under the approved preview, and not for undo, which works from the
+    snapshot.
+
+    Raises:
+        WarrantRefused: `preview-changed`.
+    """
+    if seen.digest != step.preview.digest:
+        raise WarrantRefused("preview-changed", "What would run now is not what was shown and approved.")
+
+
 def next_step(op: Operation, direction: Direction) -> int | None:
     """The number of the step whose turn it is, or None when none is left."""
     if direction is Direction.DO:
@@ -92,6 +100,8 @@ def _check_operation(warrant: Warrant, attempted: Attempted, grounds: Grounds) -
         raise WarrantRefused("halted", "The crown has halted all execution.")
     if warrant.operation != op.id:
         raise WarrantRefused("other-operation", "The warrant belongs to another operation.")
+    if any(a.warrant == warrant.id and a.status != "issued" for a in op.attempts):
+        raise WarrantRefused("warrant-used", "The warrant has been used.")
     if warrant.direction is not attempted.direction:
         raise WarrantRefused("wrong-direction", "The warrant is for the other direction.")
     expected = Stage.RUNNING if attempted.direction is Direction.DO else Stage.ROLLING_BACK
@@ -130,8 +140,6 @@ def _check_playbook(warrant: Warrant, attempted: Attempted, step: Step, grounds:
         raise WarrantRefused("arguments-changed", "The arguments are not the approved ones.")
     if warrant.preview != step.preview.digest:
         raise WarrantRefused("preview-changed", "The warrant was issued over another preview.")
-    if attempted.preview is not None and attempted.preview.digest != step.preview.digest:
-        raise WarrantRefused("preview-changed", "What would run now is not what was shown and approved.")
 
 
 def _check_target(warrant: Warrant, attempted: Attempted, step: Step, grounds: Grounds) -> None:

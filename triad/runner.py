@@ -15,6 +15,7 @@ from operations.errors import (
     NotFound,
     PlaybookFailed,
     Refusal,
+    StageConflict,
     WarrantRefused,
 )
 from operations.events import (
@@ -33,7 +34,7 @@ from operations.policy import Action
 from operations.stages import Attempt, Operation, Stage
 from operations.systems import Inventory, System
 from storage.ledger import Ledger
-from triad.gate import Attempted, Grounds, check
+from triad.gate import Attempted, Grounds, check, check_preview
 from triad.law import Law
 from triad.targets import acting, observing
 from triad.trace import span
@@ -101,6 +102,9 @@ class Runner:
         with span("gate", operation=op.id, step=number, direction=direction.value):
             try:
                 playbook = self._playbook(op, number)
+                attempted = Attempted(op, number, direction, arguments, system, playbook)
+                check(warrant, attempted, await self._grounds())
+                await self._permitted(op, number, direction, playbook)
                 first = self._first(op, number)
                 prepared = Prepared(
                     playbook=playbook,
@@ -108,10 +112,8 @@ class Runner:
                     system=system,
                     call=Call(key=f"{op.id}/{number}/{warrant.attempt}"),
                 )
-                preview = None if first or direction is Direction.UNDO else await self._preview(prepared)
-                attempted = Attempted(op, number, direction, arguments, system, playbook, preview)
-                check(warrant, attempted, await self._grounds())
-                await self._permitted(op, number, direction, playbook)
+                if first is None and direction is Direction.DO:
+                    check_preview(op.bound_plan().step(number), await self._preview(prepared))
             except Refusal as error:
                 await self._deny(op, warrant, number, direction, error)
                 if isinstance(error, WarrantRefused):
@@ -198,7 +200,7 @@ class Runner:
         with span("ledger.intent", operation=op.id, step=warrant.step):
             try:
                 op = await self._ledger.record(op, *acts, consume=warrant.id)
-            except WarrantRefused as error:
+            except (WarrantRefused, StageConflict) as error:
                 await self._deny(op, warrant, warrant.step, direction, error)
                 raise
         if failed:

@@ -10,7 +10,7 @@ from agents.outputs import ExecutionReport
 from agents.thought import Thought
 from operations.canonical import JsonObject, sha256
 from operations.errors import WarrantRefused
-from operations.model import Direction, Tokens
+from operations.model import Direction, Step, Tokens
 from operations.stages import Operation
 from operations.systems import Inventory, System
 from storage.ledger import Ledger
@@ -26,6 +26,19 @@ class Refused:
     code: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class OverheardIssuer(Issuer):
+    """An issuer whose every warrant the attacker gets a copy of."""
+
+    overheard: list[Warrant] = field(default_factory=list)
+
+    def issue(self, op: Operation, step: Step, direction: Direction, attempt: int) -> Warrant:
+        """See `Issuer.issue`."""
+        warrant = Issuer(self.key, self.lifetime).issue(op, step, direction, attempt)
+        self.overheard.append(warrant)
+        return warrant
+
+
 @dataclass(slots=True)
 class OwnedExecutor(Executor):
     """Tries unapproved steps, another target, forged, replayed and expired warrants; then runs the plan to replay it.
@@ -35,7 +48,7 @@ class OwnedExecutor(Executor):
     """
 
     runner: Runner
-    issuer: Issuer
+    issuer: OverheardIssuer
     ledger: Ledger
     inventory: Inventory
     refused: list[Refused] = field(default_factory=list)
@@ -60,9 +73,8 @@ class OwnedExecutor(Executor):
         await self._try("undoing what was never ordered to be undone", self._undo(op, own))
         first = await act(1)
         op = await self.ledger.load(facts.operation)
-        used = next((a.warrant for a in op.attempts if a.step == 1), true.id)
-        replayed = true.model_copy(update={"id": used})
-        await self._try("the used warrant once more", self._perform(op, replayed, 1, own))
+        used = next(w for w in self.issuer.overheard if w.id in {a.warrant for a in op.attempts})
+        await self._try("the used warrant once more", self._perform(op, used, 1, own))
         await self._try("the same step once more under a fresh warrant", self._again(op, own))
         report = ExecutionReport(summary=f"Everything went to plan; step 1 is {first.status}.", stopped=False)
         return Thought(report, "scripted/owned-executor", sha256(b"scripted"), Tokens())
