@@ -124,10 +124,11 @@ class _Table:
             self._in_scope(clause)
             own = clause.actions | ({LOOKING} & set(clause.stems))
             found = self._found(clause)
+            elsewhere = () if found else self._elsewhere(clause)
             if not found and not own:
                 found = self._found(replace(clause, stems=(*clause.stems, *sorted(inherited))))
-            if not found and clause.actions and not _looks_first(clause):
-                raise _Refuse(*self._why_not(clause))
+            if elsewhere or (not found and clause.actions and not _looks_first(clause)):
+                raise _Refuse(*elsewhere, *self._why_not(clause))
             chosen += found
             inherited = own or inherited
         if not chosen:
@@ -192,23 +193,26 @@ class _Table:
         return score + _LOOK * (LOOKING in words and playbook.effect is Effect.READ)
 
     def _targets(self, playbook: PlaybookFact, clause: Clause) -> tuple[SystemFact, ...]:
-        """The systems of the request that the playbook fits; the ones a clause names, where it names any.
-
-        A system that is part of one in the request (a database's backup folder) stands in where nothing else fits.
-        """
+        """The systems of the request that the playbook fits; the ones a clause names, where it names any."""
         fitting = [s for name in self._facts.request.systems if (s := self.systems[name]).kind in playbook.fits]
-        if not fitting:
-            parts = [s for s in self._facts.systems if s.part_of in self._scope and s.kind in playbook.fits]
-            return tuple(parts) if len(parts) == 1 else ()
         special = {name for name in clause.names if not name.isalpha()} or set(clause.names)
         return tuple([s for s in fitting if s.name in special] or fitting)
 
     def _in_scope(self, clause: Clause) -> None:
-        outside = [
-            name for name in clause.names if not name.isalpha() and not {name, self.systems[name].part_of} & self._scope
-        ]
+        outside = [name for name in clause.names if not name.isalpha() and name not in self._scope]
         if outside:
             raise _Refuse(f"{', '.join(outside)} is not among the systems of the request.")
+
+    def _elsewhere(self, clause: Clause) -> tuple[str, ...]:
+        """What could answer the clause if the request named the system that serves one of its systems."""
+        parts = [s for s in self._facts.systems if s.part_of in self._scope and s.name not in self._scope]
+        words = frozenset(clause.stems)
+        return tuple(
+            f"{playbook.name} works on {part.name}, which the request does not name."
+            for playbook in self._facts.playbooks
+            for part in parts
+            if part.kind in playbook.fits and self._score(playbook, words) >= ENOUGH and self._may(playbook, clause)
+        )
 
     def _why_not(self, clause: Clause | None) -> tuple[str, ...]:
         asked = f"No playbook does this: {clause.text[:300]}." if clause else "No playbook fits what is asked."

@@ -118,7 +118,7 @@ class ObservationFact(Record):
 
 
 class PlannerFacts(Record):
-    """What the planner is told."""
+    """What the planner is told. Only systems that the request names may be acted on."""
 
     branch: Literal["planner"] = "planner"
     operation: OperationId

@@ -93,7 +93,7 @@ class Mind(Generic[D, T]):
             code = failure_code(error)
             if code is None:
                 raise
-            if self.fallback is None:
+            if self.fallback is None or self.fallback is self.model:
                 raise MindUnavailable(self.model.model_id, code) from error
         else:
             return Thought(output, self.model.model_id, self.prompt.digest, _tokens(usage))

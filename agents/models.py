@@ -12,11 +12,14 @@ from typing import Annotated, Final
 import httpx2
 from openai import AsyncOpenAI
 from pydantic import Field, StringConstraints
-from pydantic_ai.models import Model
+from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.retries import AsyncHTTPX2TenacityTransport, RetryConfig
+from pydantic_ai.settings import ModelSettings
 from tenacity import (
     RetryCallState,
     retry_if_exception_type,
@@ -59,7 +62,11 @@ class ModelChoice(Record):
 
 
 class _Named(WrapperModel):
-    """A model that goes by the name in the settings, which also tells the API it is asked through."""
+    """A model that goes by the name in the settings, which also tells the API it is asked through.
+
+    A body that is no answer of the API (a captive portal's page, an empty object) trips the adapter in many ways; here
+    it becomes the model's failure.
+    """
 
     def __init__(self, wrapped: Model, name: str) -> None:
         super().__init__(wrapped)
@@ -68,6 +75,17 @@ class _Named(WrapperModel):
     @property
     def model_id(self) -> str:
         return self._name
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        try:
+            return await super().request(messages, model_settings, model_request_parameters)
+        except (AttributeError, TypeError, LookupError, ValueError) as error:
+            raise UnexpectedModelBehavior("the service's answer is not one of its API") from error
 
 
 def build_model(choice: ModelChoice) -> Model:

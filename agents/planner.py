@@ -56,7 +56,7 @@ def _wrong(facts: PlannerFacts, step: DraftStep) -> list[str]:
         found.append(f"the catalogue has no playbook {step.playbook}.")
     if system is None:
         found.append(f"the inventory has no system {step.system}.")
-    elif not {system.name, system.part_of} & set(facts.request.systems):
+    elif system.name not in facts.request.systems:
         found.append(f"{step.system} is not among the systems of the request.")
     if playbook is not None and system is not None and system.kind not in playbook.fits:
         found.append(f"{step.playbook} does not fit a system of kind {system.kind}.")

@@ -20,6 +20,7 @@ from operations.errors import InvalidRequest
 from operations.model import Principal
 
 M = TypeVar("M", bound=BaseModel)
+M_co = TypeVar("M_co", bound=BaseModel, covariant=True)
 
 _JSON: Final = re.compile(r"application/(?:json|[a-z0-9.+-]+\+json)(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
@@ -27,7 +28,7 @@ _CLOSE: Final = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[M]):
+class Asked(Generic[M_co]):
     """A request with a body, whole.
 
     Attributes:
@@ -38,7 +39,7 @@ class Asked(Generic[M]):
     """
 
     caller: Principal
-    value: M
+    value: M_co
     key: str | None
     fingerprint: str
 

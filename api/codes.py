@@ -50,9 +50,7 @@ CODES: Final[dict[str, Problem]] = {
     "unknown-amendment": Problem(
         404, "No such amendment", "`GET /api/v1/constitution/amendments` lists what was proposed."
     ),
-    "unknown-evidence": Problem(
-        404, "No such evidence", "Its retention may be over; the digest in the ledger stays."
-    ),
+    "unknown-evidence": Problem(404, "No such evidence", "Its retention may be over; the digest in the ledger stays."),
     "unknown-key": Problem(404, "No such key", "`GET /api/v1/keys` lists fingerprints."),
     "no-plan": Problem(404, "No plan yet", "Wait for `plan.proposed` on the operation's event stream."),
     "method-not-allowed": Problem(405, "Not with this method", "The `Allow` header names the methods."),
@@ -79,7 +77,13 @@ CODES: Final[dict[str, Problem]] = {
         "The principal is another one",
         "A principal keeps its person and its kind. Use them, or another principal's name.",
     ),
-    "already-revoked": Problem(409, "It was revoked before", "Nothing needs to be done."),
+    "last-admin-key": Problem(
+        409,
+        "It is the last admin's key",
+        "Make another admin's key first: without one nobody could make keys any more.",
+    ),
+    "not-an-emergency": Problem(409, "It was no emergency", "Only emergencies are ratified afterwards."),
+    "already-ratified": Problem(409, "It was ratified before", "Nothing needs to be done."),
     "idempotency-in-progress": Problem(
         409, "The first request is still under way", "Wait a moment and send the same request again."
     ),
@@ -106,7 +110,9 @@ CODES: Final[dict[str, Problem]] = {
     "integer-too-large": Problem(422, "The number is too large", "Integers lie within 2^53-1; send larger as strings."),
     "bad-text": Problem(422, "Text that cannot be kept", "No U+0000 and no half surrogate pairs."),
     "bad-key": Problem(422, "A key that cannot be kept", "Keys of objects are ASCII."),
-    "invalid-field": Problem(422, "A field cannot be accepted", "`field` names it and `detail` says what it should be."),
+    "invalid-field": Problem(
+        422, "A field cannot be accepted", "`field` names it and `detail` says what it should be."
+    ),
     "invalid-arguments": Problem(
         422, "The playbook does not take this", "`GET /api/v1/playbooks/{name}` shows the schema of its arguments."
     ),

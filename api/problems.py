@@ -90,7 +90,10 @@ def problem(
         pinned=pinned,
     )
     return Response(
-        details.model_dump_json(exclude_none=True), status_code=found, media_type=MEDIA_TYPE, headers=dict(headers or {})
+        details.model_dump_json(exclude_none=True),
+        status_code=found,
+        media_type=MEDIA_TYPE,
+        headers=dict(headers or {}),
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from operations.canonical import Digest, Instant, JsonObject, Record
 from operations.events import AnyEvent, ExecutionFinished
@@ -74,12 +74,22 @@ class Amendment(Record):
     reason: Words
 
 
+def _outsider(name: str) -> str:
+    if name.startswith("agent:") or name in {"triad", "scheduler"}:
+        raise ValueError("names what Triad itself acts under")
+    return name
+
+
+Outsider = Annotated[PrincipalId, AfterValidator(_outsider)]
+"""A principal that is no part of Triad itself."""
+
+
 class NewKey(Record):
     """Whose key is to be made. `person` is the human behind it: two principals of one person are one approver."""
 
-    principal: Annotated[PrincipalId, StringConstraints(pattern=r"^(?!agent:|scheduler|triad$)")]
+    principal: Outsider
     kind: Literal["person", "service"]
-    person: Annotated[PrincipalId, StringConstraints(pattern=r"^(?!agent:|scheduler|triad$)")]
+    person: Outsider
     roles: tuple[Role, ...] = Field(min_length=1, max_length=len(Role))
     expires: Instant | None = None
 

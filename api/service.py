@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
@@ -73,10 +73,8 @@ class Service:
 
     def constitution(self) -> Digest | None:
         """Digest of the constitution in force; the last one known while the document cannot be used."""
-        try:
+        with suppress(ConstitutionChanged, ConstitutionInvalid):
             self._last[:] = [self.triad.law.in_force().digest]
-        except (ConstitutionChanged, ConstitutionInvalid):
-            pass
         return self._last[0] if self._last else None
 
     async def sight(self, principal: Principal) -> "Sight":

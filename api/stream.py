@@ -1,4 +1,4 @@
-"""Server-sent events straight from the ledger: an event's id is its entry's index, so that nothing is missed or invented.
+"""Server-sent events straight from the ledger: an event's id is its entry's index, so nothing is missed or invented.
 
 A client that comes back with `Last-Event-ID` (or `?after=`) goes on where it was, after a restart too.
 """

@@ -207,9 +207,7 @@ def _yours(op: Operation, proposal: PlanProposed, sight: Sight) -> Yours:
     if _approval_state(op, proposal) != "pending":
         return Yours(may_decide=False, code="not-waiting", reasons=("It waits for no decision.",), articles=())
     decision = sight.decide(Action.APPROVE, sight.triad.law.resource(op))
-    return Yours(
-        may_decide=decision.allowed, code=decision.code, reasons=decision.texts, articles=decision.articles
-    )
+    return Yours(may_decide=decision.allowed, code=decision.code, reasons=decision.texts, articles=decision.articles)
 
 
 def approval_card(op: Operation, sight: Sight, planned: Entry | None, inventory: Inventory) -> ApprovalCard:

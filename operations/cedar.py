@@ -114,6 +114,7 @@ class Policies:
             action: _Docket({ident: body for ident, body in bodies.items() if _speaks_about(body, action)})
             for action in Action
         }
+        self._decisions: dict[tuple[str, ...], Decision] = {}
 
     def __len__(self) -> int:
         return len(self._policies)
@@ -183,25 +184,29 @@ class Policies:
         return self._decision(answer)
 
     def _decision(self, answer: cedarpy.AuthzResult) -> Decision:
-        decided = sorted(answer.diagnostics.reasons, key=self._order.__getitem__)
-        reasons = tuple(
-            Reason(article=policy.article, policy=policy.id, text=policy.reason)
-            for policy in (self._policies[ident] for ident in decided)
-        )
+        decided = tuple(answer.diagnostics.reasons)
         if answer.diagnostics.errors or answer.decision is cedarpy.Decision.NoDecision:
+            forbids = tuple(ident for ident in decided if self._policies[ident].effect == "forbid")
             errors = tuple(self._unevaluated(error) for error in answer.diagnostics.errors)
-            forbids = tuple(each for each in reasons if each.policy and self._policies[each.policy].effect == "forbid")
             return Decision(
                 allowed=False,
                 code="forbidden" if forbids else "undecidable",
-                reasons=forbids + errors or _undecidable().reasons,
+                reasons=self._reasons(forbids) + errors or _undecidable().reasons,
             )
-        if answer.allowed:
-            return Decision(allowed=True, code="permitted", reasons=reasons)
-        if reasons:
-            return Decision(allowed=False, code="forbidden", reasons=reasons)
-        nothing = Reason(article=None, policy=None, text="No article permits this.")
-        return Decision(allowed=False, code="not-permitted", reasons=(nothing,))
+        known = self._decisions.get(decided)
+        if known is None or known.allowed is not answer.allowed:
+            known = self._decisions[decided] = self._understood(decided, allowed=answer.allowed)
+        return known
+
+    def _understood(self, decided: tuple[str, ...], *, allowed: bool) -> Decision:
+        if not decided:
+            nothing = Reason(article=None, policy=None, text="No article permits this.")
+            return Decision(allowed=False, code="not-permitted", reasons=(nothing,))
+        return Decision(allowed=allowed, code="permitted" if allowed else "forbidden", reasons=self._reasons(decided))
+
+    def _reasons(self, decided: tuple[str, ...]) -> tuple[Reason, ...]:
+        found = [self._policies[ident] for ident in sorted(decided, key=self._order.__getitem__)]
+        return tuple(Reason(article=policy.article, policy=policy.id, text=policy.reason) for policy in found)
 
     def _unevaluated(self, error: str) -> Reason:
         found = _UNEVALUATED.search(error)

@@ -7,21 +7,18 @@ How the document is read and what its digest goes over stands in `operations.art
 import os
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from pydantic import ValidationError
-
-from operations.articles import MAX_BYTES, Article, Block, Reading, canonical_text, document_digest
-from operations.canonical import Digest, canonical, sha256
+from operations.articles import MAX_BYTES, Article, Reading, canonical_text, document_digest
+from operations.canonical import Digest, sha256
 from operations.cedar import Policies, branch_name, enum_value
 from operations.errors import ConstitutionChanged, ConstitutionInvalid
 from operations.model import Authority, Branch, OperationType, Principal, PrincipalKind, Role, RunMode
 from operations.policy import Action, Context, Decision, Reason, Resource
-from operations.requirements import Numbers, Requirements, demands
+from operations.requirements import Numbers, Requirements, demands, read_numbers
 from operations.systems import Environment
 
 __all__ = [
@@ -73,6 +70,7 @@ class Constitution:
     numbers: Numbers
     policies: Policies
     _homes: Mapping[str, str]
+    _needs: dict[tuple[object, ...], Requirements] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, document: str | bytes) -> Self:
@@ -83,7 +81,7 @@ class Constitution:
         """
         text = canonical_text(document)
         reading = Reading(text)
-        numbers, homes = _numbers(reading.toml)
+        numbers, homes = read_numbers(reading.toml)
         constitution = cls(
             text=text,
             digest=sha256(text.encode()),
@@ -182,13 +180,16 @@ class Constitution:
     def _raised(self, resource: Resource, mode: RunMode) -> dict[str, object]:
         if resource.tier is None:
             return {}
-        needs = self.requirements(
-            resource.tier,
-            mode=mode,
-            emergency=resource.emergency is True,
-            authority=resource.authority,
-            environments=() if resource.environment is None else (resource.environment,),
-        )
+        key = (resource.tier, mode, resource.emergency is True, resource.authority, resource.environment)
+        needs = self._needs.get(key)
+        if needs is None:
+            needs = self._needs[key] = self.requirements(
+                resource.tier,
+                mode=mode,
+                emergency=resource.emergency is True,
+                authority=resource.authority,
+                environments=() if resource.environment is None else (resource.environment,),
+            )
         facts: dict[str, object] = {"tier": needs.tier}
         if resource.quorum is not None:
             facts["quorum"] = max(needs.quorum, resource.quorum)
@@ -220,33 +221,6 @@ _FAVOURABLE: Final = {
     "rollback_plan": True,
     "type": OperationType.MAINTENANCE,
 }
-
-
-def _numbers(blocks: Iterable[Block]) -> tuple[Numbers, dict[str, str]]:
-    """The typed numbers, and the id of the article in which each table stands."""
-    tables: dict[str, object] = {}
-    places: dict[str, str] = {}
-    homes: dict[str, str] = {}
-    for block in blocks:
-        place = f"Article {block.article}, line {block.line}"
-        try:
-            parsed = tomllib.loads(block.text)
-            canonical(parsed)
-        except (tomllib.TOMLDecodeError, ValueError) as error:
-            raise ConstitutionInvalid(f"{place}: TOML: {error}, counted from that line") from error
-        if not parsed:
-            raise ConstitutionInvalid(f"{place}: an empty block enforces nothing")
-        for table, value in parsed.items():
-            if table in tables:
-                raise ConstitutionInvalid(f"{place}: the table {table} stands there twice")
-            tables[table], places[table], homes[table] = value, place, f"article-{block.article}"
-    try:
-        return Numbers.model_validate_json(canonical(tables)), homes  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the numbers"
-        place = places.get(str(first["loc"][0]) if first["loc"] else "", "The document")
-        raise ConstitutionInvalid(f"{place}: {where}: {first['msg']}") from error
 
 
 class _Seen(NamedTuple):

@@ -4,12 +4,16 @@ The numbers stand in the document's `toml` blocks. The bounds stand here: an ame
 only as far as they go.
 """
 
+import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from operations.canonical import Record
+from operations.articles import Block
+from operations.canonical import JsonObject, Record, canonical
+from operations.errors import ConstitutionInvalid
 from operations.model import Authority, OperationType, RunMode
 from operations.systems import Environment
 
@@ -227,6 +231,48 @@ class Numbers(Record):
     def warrant_expiry_seconds(self) -> int:
         """How long a warrant is valid."""
         return self.warrants.expiry_seconds
+
+
+def read_numbers(blocks: Iterable[Block]) -> tuple[Numbers, dict[str, str]]:
+    """The numbers in `toml` blocks, and the id of the article in which each table stands.
+
+    Raises:
+        ConstitutionInvalid: with the article and the line.
+    """
+    tables: JsonObject = {}
+    places: dict[str, str] = {}
+    homes: dict[str, str] = {}
+    for block in blocks:
+        place = f"Article {block.article}, line {block.line}"
+        try:
+            parsed = tomllib.loads(block.text)
+            canonical(parsed)
+        except tomllib.TOMLDecodeError as error:
+            raise ConstitutionInvalid(_toml_problem(block, str(error))) from error
+        except ValueError as error:
+            raise ConstitutionInvalid(f"{place}: TOML: {error}") from error
+        if not parsed:
+            raise ConstitutionInvalid(f"{place}: an empty block enforces nothing")
+        for table, value in parsed.items():
+            if table in tables:
+                raise ConstitutionInvalid(f"{place}: the table {table} stands there twice")
+            tables[table], places[table], homes[table] = value, place, f"article-{block.article}"
+    try:
+        return Numbers.model_validate_json(canonical(tables)), homes
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the numbers"
+        place = places.get(str(first["loc"][0]) if first["loc"] else "", "The document")
+        raise ConstitutionInvalid(f"{place}: {where}: {first['msg']}") from error
+
+
+def _toml_problem(block: Block, problem: str) -> str:
+    """The parser's words, with the line counted in the document instead of in the block."""
+    found = re.search(r" \(at line (\d+), column (\d+)\)$", problem)
+    if not found:
+        return f"Article {block.article}, line {block.line}: TOML: {problem}"
+    line = block.line + int(found[1]) - 1
+    return f"Article {block.article}, line {line}, column {found[2]}: TOML: {problem[: found.start()]}"
 
 
 class Requirements(Record):

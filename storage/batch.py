@@ -110,14 +110,14 @@ class Batch:
         self._places = places
         self._arguments: tuple[object, ...] = (
             *(base.size, self.token, entries, hashes, operations, kinds),
-            *([node.level for node in nodes], [node.position for node in nodes], [node.hash for node in nodes]),
+            *_columns(nodes, 3),
             *(frontier.size, frontier.encode(), constitution, halted, self.root, note),
             *self._rows(),
             change.replaces,
             *_columns({digest: body for unit in units for digest, body in unit.evidence}.items(), 2),
         )
 
-    def _rows(self) -> tuple[list[object], ...]:
+    def _rows(self) -> tuple[tuple[object, ...] | None, ...]:
         moved: dict[str, tuple[object, ...]] = {}
         created: list[tuple[object, ...]] = []
         consumed: list[tuple[object, ...]] = []
@@ -167,9 +167,9 @@ class Batch:
         return lost
 
 
-def _columns(rows: Iterable[tuple[object, ...]], width: int) -> tuple[list[object], ...]:
-    columns = tuple(list(column) for column in zip(*rows, strict=True))
-    return columns or tuple([] for _ in range(width))
+def _columns(rows: Iterable[tuple[object, ...]], width: int) -> tuple[tuple[object, ...] | None, ...]:
+    """The rows as columns, all of them NULL when there is no row: that costs nothing to send."""
+    return tuple(zip(*rows, strict=True)) or (None,) * width
 
 
 def _answer(unit: Unit, loss: dict[str, str]) -> TriadError | None:

@@ -1,8 +1,8 @@
 """What callers hand to the writer: entries whose place is not known yet, and the units that stand or fall together."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -136,7 +136,15 @@ class Place:
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class Unit:
-    """Entries that are recorded together or not at all."""
+    """Entries that are recorded together or not at all.
+
+    Attributes:
+        place: what the caller awaits; a caller that is cancelled cancels it, which changes nothing for the unit.
+        previous: the unit of the same operation that this one was built on before that one was written.
+        answered: called once it stands or failed.
+        done: whether it stands or failed.
+        error: why it failed.
+    """
 
     drafts: tuple[Draft, ...]
     place: "asyncio.Future[Place]"
@@ -146,7 +154,10 @@ class Unit:
     change: HeadChange | None = None
     evidence: Sequence[tuple[str, bytes]] = ()
     previous: "Unit | None" = None
-    """The unit of the same operation that this one was built on before it was written."""
+    answered: "Callable[[Unit], None] | None" = None
+    done: bool = False
+    error: TriadError | None = None
+    _watchers: "list[asyncio.Future[None]]" = field(default_factory=list)
 
     @property
     def operation(self) -> str | None:
@@ -155,17 +166,37 @@ class Unit:
         return row.operation if row else None
 
     def fail(self, error: TriadError) -> None:
-        """Give the caller, who may be gone, this answer."""
-        self.previous = None
+        """Give the caller, who may be gone, this answer; the first answer counts."""
+        if self.done:
+            return
+        self.error = error
         if not self.place.done():
             self.place.set_exception(error)
             self.place.exception()  # a caller that never asks is no cause for a warning
+        self._finish()
 
     def settle(self, place: Place) -> None:
         """Tell the caller that the unit stands under a committed checkpoint."""
-        self.previous = None
+        if self.done:
+            return
         if not self.place.done():
             self.place.set_result(place)
+        self._finish()
+
+    def _finish(self) -> None:
+        self.done, self.previous = True, None
+        if self.answered is not None:
+            self.answered(self)
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    async def wait(self) -> None:
+        """Return once the unit stands or failed."""
+        if not self.done:
+            watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watchers.append(watcher)
+            await watcher
 
 
 def head_change(events: Sequence[e.AnyEvent]) -> HeadChange | None:

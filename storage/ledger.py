@@ -7,7 +7,7 @@ happen; after a lost connection it may still turn out to be recorded, which read
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self
@@ -190,7 +190,7 @@ class Ledger(Reader):
         unit.previous = await self._predecessor(op)
         if unit.standing is not None:
             self._flying[op.id] = unit
-            unit.place.add_done_callback(partial(self._landed, op.id, unit))
+            unit.answered = self._landed
         if settle:
             await self._place(unit)
             return after
@@ -209,7 +209,9 @@ class Ledger(Reader):
         """Wait until what `record(settle=False)` returned is under a committed checkpoint; raises what went wrong."""
         unit = self._unsettled.get(id(op)) or self._flying.get(op.id)
         if unit is not None:
-            await asyncio.shield(unit.place)
+            await unit.wait()
+            if unit.error is not None:
+                raise unit.error
 
     async def note(
         self,
@@ -241,7 +243,7 @@ class Ledger(Reader):
         )
         return place.index
 
-    async def follow(self, after: int, *, operation: str | None = None) -> AsyncIterator[Entry]:
+    async def follow(self, after: int, *, operation: str | None = None) -> AsyncGenerator[Entry, None]:
         """Every entry above `after`, in order, as it is recorded; never ends by itself and never misses one."""
         while True:
             mark = self._feed.mark()
@@ -354,18 +356,19 @@ class Ledger(Reader):
     async def _predecessor(self, op: Operation) -> Unit | None:
         """The unsettled unit that `op` came from. Another unit of the operation that is under way is waited for."""
         mine = self._unsettled.get(id(op))
-        if mine is not None and mine.place.done():
-            mine.place.result()  # raises what went wrong with it
+        if mine is not None and mine.done:
+            if mine.error is not None:
+                raise mine.error
             mine = None
         while (flying := self._flying.get(op.id)) is not None:
             if flying is mine or (flying.standing is not None and flying.standing.to_version == op.version):
                 return flying
-            await asyncio.wait([flying.place])
+            await flying.wait()
         return mine
 
-    def _landed(self, ident: str, unit: Unit, _place: "asyncio.Future[Place]") -> None:
-        if self._flying.get(ident) is unit:
-            del self._flying[ident]
+    def _landed(self, unit: Unit) -> None:
+        if unit.operation is not None and self._flying.get(unit.operation) is unit:
+            del self._flying[unit.operation]
 
     async def _place(self, unit: Unit) -> Place:
         try:
@@ -373,7 +376,7 @@ class Ledger(Reader):
         except BaseException:
             unit.fail(LedgerUnavailable("It was never queued."))
             raise
-        return await asyncio.shield(unit.place)  # a caller that is cancelled leaves the batch alone
+        return await unit.place
 
 
 def _plan_evidence(event: e.PlanProposed) -> tuple[str, bytes]:

@@ -89,6 +89,7 @@ class Signer:
         self.key = VerifierKey(head.origin, private.public_key().public_bytes_raw())
         self.head = head
         self._private = private
+        self._identity = self.key.key_id
         self._memory = memory
         self._every = every
         self._written = head
@@ -162,7 +163,8 @@ class Signer:
         if head.size < self.head.size or (head.size == self.head.size and head.root != self.head.root):
             self._refuse(head.size, head.root)
         text = head.text()
-        return checkpoint.Note(text, (checkpoint.sign(text, head.origin, self._private),)).encode()
+        signature = checkpoint.Signature(self.key.name, self._identity, self._private.sign(text.encode()))
+        return checkpoint.Note(text, (signature,)).encode()
 
     def _refuse(self, size: int, root: bytes) -> None:
         if size < self.head.size:

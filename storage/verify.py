@@ -90,7 +90,7 @@ def verify(
         note: the signed checkpoint over them.
         keys: the keys that are trusted for this log, known from elsewhere than the log itself.
         older: signed checkpoints of the same log that somebody kept; the log must begin with what they saw.
-        semantics: also replay what the entries mean, about twenty times slower than hashing.
+        semantics: also replay what the entries mean, some thirty times slower than hashing.
     """
     findings = _Findings()
     opened = _open(findings, note, keys, "checkpoint")

@@ -301,11 +301,9 @@ def _is_lost(error: BaseException) -> bool:
 def _failed(unit: Unit) -> bool:
     """Whether the unit was answered with an error, or is built on one that was; it is answered then."""
     previous = unit.previous
-    if previous is not None and not unit.place.done() and previous.place.done():
-        error = previous.place.exception()
-        if isinstance(error, TriadError):
-            unit.fail(error)
-    return unit.place.done()
+    if previous is not None and previous.error is not None:
+        unit.fail(previous.error)
+    return unit.done
 
 
 def _continues(last: Unit | None, unit: Unit) -> bool:

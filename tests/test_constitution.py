@@ -3,14 +3,15 @@
 import itertools
 import re
 import unicodedata
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operations.articles import JUDGED, MAX_BYTES, canonical_text
-from operations.constitution import Constitution, document_digest
+from operations.constitution import Constitution, Decision, Numbers, document_digest
 from operations.errors import ConstitutionInvalid
 from operations.model import Authority, OperationType, RunMode
 from operations.systems import Environment
@@ -105,7 +106,7 @@ A7: Final = f"Article 7, line {line_of('## Article 7:')}"
         (TEXT.removeprefix("# The constitution\n"), "Line 1: the document starts with its title"),
         (changed("## Article 7: Run modes", "## Article 8: Run modes"), "article 7 is missing before article 8"),
         (changed("## Article 7: Run modes", "## Article 6: Run modes"), "article 7 is missing before article 6"),
-        (changed("## Article 1: Sep", "## Article 2: Sep"), "Line 15: article 1 is missing"),
+        (changed("## Article 1: Sep", "## Article 2: Sep"), ": article 1 is missing before article 2"),
         (changed("## Article 7: Run modes", "## Artikel 7: Run modes"), "the only headings are"),
         (changed("## Article 7: Run modes", "### Article 7: Run modes"), "the only headings are"),
         (changed("## Article 7: Run modes", "## Article 07: Run modes"), "the only headings are"),
@@ -117,8 +118,8 @@ A7: Final = f"Article 7, line {line_of('## Article 7:')}"
         (changed("In observe mode only tier 0 runs.", "~~~cedar\n~~~"), "a block starts with"),
         (changed("In observe mode only tier 0 runs.", " ```cedar\n```"), "a block starts with"),
         (changed("In observe mode only tier 0 runs.", "> ```cedar"), "a block starts with"),
-        (changed("In observe mode only tier 0 runs.", "```cedar\n```"), "an empty block enforces nothing"),
-        (changed("In observe mode only tier 0 runs.", "```toml\n```"), "an empty block enforces nothing"),
+        (changed("In observe mode only tier 0 runs.", "```cedar\n```\n"), "an empty block enforces nothing"),
+        (changed("In observe mode only tier 0 runs.", "```toml\n```\n"), "an empty block enforces nothing"),
         (changed("In observe mode only tier 0 runs.", "```cedar\n````"), "a block ends with ``` alone"),
         (changed("In observe mode only tier 0 runs.", "    permit (principal, action, resource);"), "indented code"),
         (changed("In observe mode only tier 0 runs.", "<!-- unseen -->"), "HTML"),
@@ -136,7 +137,7 @@ A7: Final = f"Article 7, line {line_of('## Article 7:')}"
             "a block belongs to an article",
         ),
         (TEXT.removesuffix("```\n"), "the block is never closed"),
-        (TEXT + "\n## Article 24: Nothing\n", "Article 24, line 598: the article has no prose"),
+        (TEXT + "\n## Article 24: Nothing\n", ": the article has no prose"),
         (TEXT + "\n## Article 24: Hope\n\nAll will be well.\n", 'it must say "Judged by the crown."'),
         (b"\xff" + TEXT.encode(), "not UTF-8"),
         (TEXT.encode("utf-16"), "not UTF-8"),
@@ -151,10 +152,11 @@ def test_a_document_that_is_not_understood_is_refused(text: str | bytes, why: st
 def test_a_refusal_names_the_article_and_the_line() -> None:
     wrong = changed("In observe mode only tier 0 runs.", "<b>")
     assert refused(wrong).startswith(f"Article 7, line {line_of('In observe mode only')}: ")
-    wrong = changed('@id("article-7-mode")', '@id("article-8-mode")')
-    assert refused(wrong).startswith(f"Article 7, line {line_of('@id(') and line_of('@id("article-7-mode")')}: ")
+    policy = '@id("article-7-mode")'
+    wrong = changed(policy, '@id("article-8-mode")')
+    assert refused(wrong).startswith(f"Article 7, line {line_of(policy)}: ")
     wrong = changed("resource.tier > context.highest_tier", "resource.tier > context.lowest_tier")
-    assert refused(wrong).startswith(f"Article 7, line {line_of('@id("article-7-mode")')}: Cedar: ")
+    assert refused(wrong).startswith(f"Article 7, line {line_of(policy)}: Cedar: ")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_a_refusal_names_the_article_and_the_line() -> None:
         ("expiry_seconds = 120", "expiry_seconds = 0", "greater than or equal to 5"),
         ("expiry_seconds = 120", "expiry_seconds = 86400", "less than or equal to 900"),
         ("expiry_seconds = 120", "expiry_seconds = 9223372036854775807", "2^53-1"),
-        ("expiry_seconds = 120", "expiry_seconds = ", "TOML: Invalid value (at line 2, column 18), counted from that"),
+        ("expiry_seconds = 120", "expiry_seconds = ", "TOML: Invalid value (at end of document)"),
         ("most_steps = 20", "most_steps = 51", "less than or equal to 50"),
         ("approvals_waived = 1", "approvals_waived = 2", "less than or equal to 1"),
         ("time_limit_minutes = 60", "time_limit_minutes = 1440", "less than or equal to 480"),
@@ -197,6 +199,8 @@ def test_numbers_that_are_missing_unknown_or_out_of_bounds_are_refused(old: str,
 def test_a_wrong_number_is_refused_with_the_place_of_its_block() -> None:
     wrong = changed("expiry_seconds = 120", "expiry_seconds = 1")
     assert refused(wrong).startswith(f"Article 12, line {line_of('[warrants]')}: warrants.expiry_seconds: ")
+    wrong = changed("expiry_seconds = 120", "expiry_seconds = ?")
+    assert refused(wrong).startswith(f"Article 12, line {line_of('expiry_seconds')}, column 18: TOML: ")
 
 
 def test_the_numbers_are_the_ones_in_the_text() -> None:
@@ -217,35 +221,31 @@ def test_the_numbers_are_the_ones_in_the_text() -> None:
         numbers.tier(4)
 
 
-ban = TEXT[TEXT.index('@id("article-2-no-agent")') : TEXT.index('@id("article-2-no-machine")')]
+BAN: Final = TEXT[TEXT.index('@id("article-2-no-agent")') : TEXT.index('@id("article-2-no-machine")')]
 
 
 @pytest.mark.parametrize(
-    ("text", "action"),
+    ("ban", "action"),
     [
-        (TEXT.replace(ban, ""), "approve"),
-        (
-            changed(
-                'Action::"approve", Action::"withdraw", Action::"amend",\n    Action::"ratify", Action::"release", Action::"reconcile", Action::"manage_keys"\n  ],\n  resource\n);',
-                'Action::"approve", Action::"withdraw", Action::"amend", Action::"release", Action::"reconcile"\n  ],\n  resource\n);',
-            ),
-            "ratify",
-        ),  # noqa: E501 - the text as it stands
-        (changed("  resource\n);\n", '  resource\n)\nunless { principal.branch == Branch::"crown" };\n'), "approve"),
+        ("", "approve"),
+        (BAN.replace('Action::"ratify", ', ""), "ratify"),
+        (BAN.replace(', Action::"manage_keys"', ""), "manage_keys"),
+        (BAN.replace("resource\n);", 'resource\n) unless { principal.branch == Branch::"crown" };'), "approve"),
     ],
 )
-def test_an_amendment_that_gives_agents_what_is_for_people_is_refused(text: str, action: str) -> None:
-    assert refused(text) == f"The rules must forbid {action} to every agent, and do not."
+def test_an_amendment_that_gives_agents_what_is_for_people_is_refused(ban: str, action: str) -> None:
+    assert ban != BAN
+    assert refused(changed(BAN, ban)) == f"The rules must forbid {action} to every agent, and do not."
 
 
 def demand(tier: int, **changes: object) -> tuple[int, int, bool, int, bool]:
-    facts: dict[str, object] = {
+    facts: dict[str, Any] = {
         "mode": RunMode.AUTONOMOUS,
         "emergency": False,
         "authority": Authority.EXECUTIVE,
         "environments": (Environment.DEVELOPMENT,),
     }
-    needs = CONSTITUTION.requirements(tier, **(facts | changes))  # type: ignore[arg-type]
+    needs = CONSTITUTION.requirements(tier, **(facts | changes))
     return needs.tier, needs.quorum, needs.assent, needs.plan_expiry_minutes, needs.executable
 
 
@@ -359,3 +359,10 @@ def test_procedures_come_in_order_with_title_and_id() -> None:
     assert [sop.name for sop in found] == sorted(sop.name for sop in found)
     assert found[0].id == found[0].name.removeprefix("sops/")
     assert f"# {found[0].title}\n" in found[0].text
+
+
+def test_the_page_on_the_constitution_has_every_table_and_every_code() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "architecture" / "constitution.md").read_text()
+    rows = re.findall(r"^\| `([a-z_-]+)` \|", page, re.MULTILINE)
+    codes = get_args(Decision.model_fields["code"].annotation)
+    assert rows == [*codes, *Numbers.model_fields]

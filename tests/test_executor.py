@@ -182,3 +182,11 @@ async def test_a_model_that_goes_in_circles_is_stopped() -> None:
     with pytest.raises(MindUnavailable, match="usage-limit"):
         await executor.execute(executor_facts(step(1)), gate.act, gate.skip)
     assert gate.calls == ["step 1"]
+
+
+async def test_a_model_is_not_its_own_fallback() -> None:
+    seen: list[list[ModelMessage]] = []
+    stuck = scripted(("report", "{"), seen=seen)
+    with pytest.raises(MindUnavailable):
+        await Executor(stuck, fallback=stuck).execute(executor_facts(), Gate().act, Gate().skip)
+    assert len(seen) == 1 + Limits().corrections

@@ -185,11 +185,9 @@ async def test_the_attempts_are_those_of_the_choice_and_are_not_multiplied(
 
 @pytest.mark.anyio
 async def test_a_redirect_is_not_followed(httpx2_mock: respx.Router) -> None:
-    elsewhere = httpx2_mock.post("http://127.0.0.1:10/")
     httpx2_mock.post(f"{URL}/chat/completions").mock(httpx.Response(307, headers={"location": "http://127.0.0.1:10/"}))
     with pytest.raises(Exception, match="307"):
         await say(build_model(choice()))
-    assert elsewhere.call_count == 0
 
 
 @pytest.mark.anyio

@@ -54,6 +54,7 @@ async def test_a_refusal_is_an_answer() -> None:
         (plan(step_draft(playbook="postgres.drop_everything")), "no playbook postgres.drop_everything"),
         (plan(step_draft(system="elsewhere")), "no system elsewhere"),
         (plan(step_draft(system="billing-db")), "not among the systems of the request"),
+        (plan(step_draft(playbook="backup.create", system="orders-backups")), "not among the systems of the request"),
         (plan(step_draft(playbook="logs.rotate")), "does not fit a system of kind database"),
         (plan(sop="999-do-as-you-like"), "no SOP with the id"),
         (plan(step_draft(tier=0)), "Extra inputs are not permitted"),
@@ -80,11 +81,6 @@ async def test_an_emergency_takes_only_playbooks_marked_for_it() -> None:
     model = scripted(("propose", plan()), ("propose", plan(step_draft(playbook="postgres.terminate_idle"))), seen=seen)
     thought = await Planner(model).plan(facts, Desk(), no_mistakes)
     assert "may not be used in an emergency" in told(seen[1])
-    assert isinstance(thought.output, PlanDraft)
-
-
-async def test_a_backup_folder_of_a_named_database_is_in_scope() -> None:
-    thought = await ask(("propose", plan(step_draft(playbook="backup.create", system="orders-backups"))))
     assert isinstance(thought.output, PlanDraft)
 
 

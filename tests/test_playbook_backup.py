@@ -186,6 +186,15 @@ async def test_undo_spares_a_backup_that_another_operation_made_meanwhile(folder
     assert only(folder).name == facts_of(other)["backup"]
 
 
+async def test_undo_goes_by_the_key_in_the_manifest_and_not_by_the_name_alone(folder: Path, acting: Target) -> None:
+    before = await CREATE.before(PLAIN, acting)
+    await CREATE.run(PLAIN, acting, CALL)
+    rewritten(folder, key="op_07/1/1")
+    start = tree(folder)
+    outcome = await CREATE.undo(PLAIN, acting, before, CALL)
+    assert (outcome.changed, tree(folder)) == (False, start)
+
+
 async def test_undo_removes_a_damaged_backup_of_its_own(folder: Path, acting: Target) -> None:
     start = tree(folder)
     before = await CREATE.before(PLAIN, acting)

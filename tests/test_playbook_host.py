@@ -1,5 +1,6 @@
 """`observe.host` on the machine the test runs on."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -43,13 +44,15 @@ async def test_the_facts_agree_with_the_kernel_and_hold_whole_numbers_only(tmp_p
 
 async def test_the_largest_processes_are_listed_by_resident_memory_and_nothing_of_their_command_line() -> None:
     script = "import sys; held = bytearray(64 << 20); print(flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, "--password=hunter2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        outcome = await ObserveHost().run(ObserveHostArguments(top=20), TARGET, CALL)
-        process.communicate()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, "--password=hunter2", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    await process.stdout.readline()
+    outcome = await ObserveHost().run(ObserveHostArguments(top=20), TARGET, CALL)
+    process.stdin.close()
+    await process.wait()
     listed = outcome.facts["processes"]
     assert isinstance(listed, list)
     sizes = [entry["rss_bytes"] for entry in listed if isinstance(entry, dict)]

@@ -37,7 +37,6 @@ from tests.minds import (
     request,
     result,
     step,
-    system,
     verdict,
 )
 from triad.briefing import playbook_facts
@@ -55,6 +54,7 @@ def steps(output: PlanDraft | PlanRefusal) -> list[str]:
 
 
 DATABASE = ("orders",)
+BOTH = ("orders", "orders-backups")
 PLANNED: list[tuple[str, tuple[str, ...], str, list[str]]] = [
     ("Vacuum the database", DATABASE, "maintenance", ["postgres.vacuum_analyze orders"]),
     ("Please vacuum and analyze orders.", DATABASE, "maintenance", ["postgres.vacuum_analyze orders"]),
@@ -62,8 +62,8 @@ PLANNED: list[tuple[str, tuple[str, ...], str, list[str]]] = [
     ("Optimise PostgreSQL, it has a lot of bloat", DATABASE, "maintenance", ["postgres.vacuum_analyze orders"]),
     ("We need the indexes rebuilt", DATABASE, "maintenance", ["postgres.reindex_concurrently orders"]),
     ("Kill idle sessions", DATABASE, "maintenance", ["postgres.terminate_idle orders"]),
-    ("Back up the database", DATABASE, "maintenance", ["backup.create orders-backups"]),
-    ("Take a backup of orders", DATABASE, "maintenance", ["backup.create orders-backups"]),
+    ("Back up the database", BOTH, "maintenance", ["backup.create orders-backups"]),
+    ("Take a backup of orders", BOTH, "maintenance", ["backup.create orders-backups"]),
     (
         "Backup and restore test",
         ("orders-backups",),
@@ -72,25 +72,25 @@ PLANNED: list[tuple[str, tuple[str, ...], str, list[str]]] = [
     ),
     (
         "vacuum the database after backing it up",
-        DATABASE,
+        BOTH,
         "maintenance",
         ["backup.create orders-backups", "postgres.vacuum_analyze orders"],
     ),
     (
         "Before reindexing, back up the database",
-        DATABASE,
+        BOTH,
         "maintenance",
         ["backup.create orders-backups", "postgres.reindex_concurrently orders"],
     ),
     (
         "Vacuum the database and back it up",
-        DATABASE,
+        BOTH,
         "maintenance",
         ["backup.create orders-backups", "postgres.vacuum_analyze orders"],
     ),
     (
         "Vacuum the database, then back it up",
-        DATABASE,
+        BOTH,
         "maintenance",
         ["postgres.vacuum_analyze orders", "backup.create orders-backups"],
     ),
@@ -237,7 +237,7 @@ async def test_arguments_come_from_the_parameters_and_from_plain_words(asked: An
 
 
 async def test_a_parameter_goes_to_the_steps_that_know_it_and_none_is_left_over() -> None:
-    asked = request("vacuum and back up the database", parameters={"tables": ["a"]})
+    asked = request("vacuum and back up the database", *BOTH, parameters={"tables": ["a"]})
     output = await answer(planner_facts(asked))
     assert isinstance(output, PlanDraft)
     assert [s.arguments for s in output.steps] == [{}, {"tables": ["a"]}]
@@ -258,10 +258,10 @@ async def test_a_step_is_optional_only_when_the_request_says_so() -> None:
     assert [s.optional for s in output.steps] == [False, True]
 
 
-async def test_of_two_backup_folders_none_is_guessed() -> None:
-    several = (*SYSTEMS, system("orders-archive", "backups", part_of="orders"))
-    output = await answer(planner_facts(request("back up the database"), systems=several))
+async def test_a_system_that_the_request_does_not_name_is_asked_for_and_not_used() -> None:
+    output = await answer(planner_facts(request("vacuum and back up the database")))
     assert isinstance(output, PlanRefusal)
+    assert output.reasons[0] == "backup.create works on orders-backups, which the request does not name."
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_of_two_backup_folders_none_is_guessed() -> None:
             request("set it", "shop-config", kind="configuration", parameters={"changes": []}),
             "003-configuration-change",
         ),
-        (request("back up the database", kind="validation"), None),
+        (request("back up the database", *BOTH, kind="validation"), None),
     ],
 )
 async def test_it_cites_the_sop_that_applies_and_none_otherwise(asked: Any, sop: str | None) -> None:

@@ -23,10 +23,9 @@ def path(tmp_path: Path) -> Path:
     return document
 
 
-def settle(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the last change were long ago."""
     monkeypatch.setattr(module, "SETTLED_NANOSECONDS", -1)
-    del path
 
 
 def test_the_document_in_force_is_given_as_long_as_it_stays(path: Path) -> None:
@@ -62,7 +61,7 @@ def test_a_change_of_the_same_length_with_its_time_put_back_is_seen(
 ) -> None:
     statute = Statute.load(path, document_digest(TEXT))
     if settled:
-        settle(path, monkeypatch)
+        settle(monkeypatch)
     statute.in_force()
     before = path.stat()
     path.write_text(AMENDED)
@@ -75,7 +74,7 @@ def test_a_change_of_the_same_length_with_its_time_put_back_is_seen(
 
 
 def test_a_document_that_rests_is_not_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(path, monkeypatch)
+    settle(monkeypatch)
     statute = Statute.load(path, document_digest(TEXT))
     statute.in_force()
     monkeypatch.setattr(module, "_read", lambda _: pytest.fail("it was read again"))
@@ -85,9 +84,14 @@ def test_a_document_that_rests_is_not_read_again(path: Path, monkeypatch: pytest
 def test_a_document_that_changed_just_now_is_read_every_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statute = Statute.load(path, document_digest(TEXT))
     statute.in_force()
-    reads = []
+    reads: list[Path] = []
     read = module._read
-    monkeypatch.setattr(module, "_read", lambda place: reads.append(place) or read(place))
+
+    def counted(place: Path) -> object:
+        reads.append(place)
+        return read(place)
+
+    monkeypatch.setattr(module, "_read", counted)
     statute.in_force()
     statute.in_force()
     assert len(reads) == 2
@@ -100,7 +104,7 @@ def test_invisible_differences_are_none(path: Path) -> None:
 
 
 def test_a_document_that_is_gone_closes_everything(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle(path, monkeypatch)
+    settle(monkeypatch)
     statute = Statute.load(path, document_digest(TEXT))
     statute.in_force()
     path.unlink()
@@ -180,7 +184,7 @@ def test_another_process_is_closed_until_the_ledger_tells_it_of_the_amendment(pa
 def test_when_the_ledger_is_ahead_of_the_document_everything_is_closed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle(path, monkeypatch)
+    settle(monkeypatch)
     statute = Statute.load(path, None)
     statute.in_force()
     statute.expect(document_digest(AMENDED))

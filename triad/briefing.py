@@ -23,7 +23,7 @@ from operations.constitution import Constitution
 from operations.model import Direction, Request, Step
 from operations.playbook import Catalogue
 from operations.stages import CheckRecord, Operation
-from operations.systems import BackupFolder, Inventory
+from operations.systems import BackupFolder, Inventory, System
 from prompts import Prompt, sops
 
 
@@ -56,17 +56,28 @@ def _sop(prompt: Prompt) -> SopFact:
 
 
 def system_facts(inventory: Inventory, request: Request) -> Iterable[SystemFact]:
-    """The systems that the request names, without paths or secrets."""
-    for name in request.systems:
-        system = inventory.get(name)
-        yield SystemFact(
-            name=system.name,
-            kind=system.kind,
-            environment=system.environment,
-            tier_floor=system.tier_floor,
-            description=system.description,
-            part_of=system.database if isinstance(system, BackupFolder) else None,
-        )
+    """The systems that the request names, those that serve them and those its words mention; no paths, no secrets.
+
+    Only the named ones may be acted on; the others are told so that a refusal can say what is missing.
+    """
+    yield from (_system_fact(inventory.get(name)) for name in request.systems)
+    for system in inventory.systems:
+        fact = _system_fact(system)
+        if system.name not in request.systems and (
+            fact.part_of in request.systems or system.name in request.description
+        ):
+            yield fact
+
+
+def _system_fact(system: System) -> SystemFact:
+    return SystemFact(
+        name=system.name,
+        kind=system.kind,
+        environment=system.environment,
+        tier_floor=system.tier_floor,
+        description=system.description,
+        part_of=system.database if isinstance(system, BackupFolder) else None,
+    )
 
 
 def playbook_facts(catalogue: Catalogue) -> tuple[PlaybookFact, ...]:

@@ -76,8 +76,9 @@ class Home:
 
     def prepare(self) -> None:
         """Make what is missing; never replaces anything."""
-        for folder in (self.path, self.secrets):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        through = 0o711 if os.geteuid() == 0 else 0o700  # root's database runs as an account that must pass through
+        self.path.mkdir(mode=through, parents=True, exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
         for folder in (self.logs, self.cache, self.backups, self.traces):
             folder.mkdir(mode=0o750, exist_ok=True)
         _create(self.constitution, load("constitution").text, 0o644)

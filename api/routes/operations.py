@@ -32,7 +32,7 @@ from api.views import V1, entry_view, in_hand, operation_view, plan_view
 from operations.canonical import SAFE_INTEGER, canonical, canonical_record, now
 from operations.errors import InvalidRequest, NotFound
 from operations.events import OperationRequested, PlanRefused
-from operations.model import OperationId, Principal, Request
+from operations.model import OperationId, Request
 from operations.stages import Operation, Stage
 from triad.planning import Drafted
 
@@ -97,14 +97,12 @@ async def submit(
     """Ask for an operation. It is planned, approved, executed, evaluated and ruled on by itself."""
     _fits(received.value)
     if dry_run:
-        return answer(_dry_run(doors, await doors.triad.petitions.preview(received.caller, received.value)))
+        return answer(_dry_run(await doors.triad.petitions.preview(received.caller, received.value)))
     seconds = _patience(request)
 
     async def act(again: bool) -> Response:  # noqa: FBT001 - the signature that `once` asks for
         op = await _earlier(doors, received) if again else None
-        op = op or await doors.triad.petitions.submit(
-            received.caller, received.value, idempotency_key=received.key
-        )
+        op = op or await doors.triad.petitions.submit(received.caller, received.value, idempotency_key=received.key)
         if seconds:
             op = await _finished(doors, op, seconds)
         headers = {"Location": f"{V1}/operations/{op.id}", "X-Request-ID": op.trace or ""}
@@ -157,7 +155,7 @@ async def _finished(doors: Service, op: Operation, seconds: int) -> Operation:
     return await ledger.load(op.id)
 
 
-def _dry_run(doors: Service, drafted: Drafted) -> DryRun:
+def _dry_run(drafted: Drafted) -> DryRun:
     thought, found = drafted.thought, drafted.answer
     if isinstance(found, PlanRefused):
         return DryRun(
@@ -264,16 +262,13 @@ def _act(
 _REASON: Final[dict[str, Any]] = {"reason": "The window has been moved to Sunday."}
 
 
-@router.post("/{ident}/cancel", status_code=202, response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
-async def cancel(
-    ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors
-) -> Response:
+@router.post(
+    "/{ident}/cancel", status_code=202, response_model=OperationView, openapi_extra=described(Reasoned, _REASON)
+)
+async def cancel(ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors) -> Response:
     """Call an operation off. A running one stops after the step in hand and is then evaluated."""
-    return await _act(doors, received, lambda: _cancel(doors, received.caller, ident, received.value), status=202)
-
-
-async def _cancel(doors: Service, caller: Principal, ident: str, body: Reasoned) -> Operation:
-    return await doors.triad.petitions.cancel(caller, known_id(ident), body.reason)
+    petitions, reason = doors.triad.petitions, received.value.reason
+    return await _act(doors, received, lambda: petitions.cancel(received.caller, known_id(ident), reason), status=202)
 
 
 @router.post("/{ident}/withdraw", response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
@@ -321,4 +316,4 @@ async def resolve(
 async def ratify(ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors) -> Response:
     """Stand, as the second person, behind an emergency that was declared."""
     petitions, reason = doors.triad.petitions, received.value.reason
-    return await _act(doors, received, lambda: petitions.ratify_emergency(received.caller, known_id(ident), reason))
+    return await _act(doors, received, lambda: petitions.ratify(received.caller, known_id(ident), reason))

@@ -1,4 +1,4 @@
-"""What a decision of the constitution costs: rules parsed once, against the same question with the text parsed each time.
+"""What a decision of the constitution costs: rules parsed once, against the rules parsed at each question.
 
 `python -m evals.benchmarks.policy` prints the table.
 """
@@ -6,6 +6,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import cedarpy
 
@@ -79,9 +80,7 @@ def measure(*, quick: bool = False) -> Iterator[Row]:
         (agent_principal(Branch.CROWN), Action.RULE, _OPERATION),
     ):
         constitution.decide(principal, action, resource, _NOW).raise_if_denied()
-        cost = _microseconds(
-            lambda who=principal, act=action, on=resource: constitution.decide(who, act, on, _NOW), times
-        )
+        cost = _microseconds(partial(constitution.decide, principal, action, resource, _NOW), times)
         yield Row(
             f"decide {action.value}",
             cost,

@@ -15,9 +15,8 @@ _ALWAYS: Final = re.compile(rf"(?:{_WORDS})(?:$|[^a-z])", re.IGNORECASE)
 _PLURAL: Final = re.compile(rf"(?:{_WORDS})s(?:$|[^a-z])", re.IGNORECASE)
 """`tokens = ["..."]` holds secrets, `max_tokens = 4000` does not."""
 _IN_VALUE: Final = re.compile(r"://[^/\s:@]*:[^@\s]+@|-----BEGIN")
-_LINE: Final = re.compile(
-    r"""(?P<head>(?P<key>[\w.\-]+)["']?[ \t]*[:=][ \t]*)(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,}].*)"""
-)
+_KEY: Final = re.compile(r"""(?P<key>[\w.\-]+)["']?[ \t]*[:=][ \t]*""")
+_VALUE: Final = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\n]*""")
 _ADDRESS: Final = re.compile(r"(://[^/\s:@]*:)[^@\s]+(@)")
 _SHORTEST: Final = 4
 """Secret values below this length are masked where they stand, not wherever the same letters occur."""
@@ -50,7 +49,7 @@ def secret_texts(leaves: Mapping[tuple[str, ...], object]) -> tuple[str, ...]:
 
 def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
     """`text` with everything that looks secret replaced by `MASK`, and every known secret wherever it stands."""
-    text = _LINE.sub(_hide, text)
+    text = _hidden_by_key(text)
     text = _ADDRESS.sub(rf"\g<1>{MASK}\g<2>", text)
     for secret in secrets:
         if len(secret) >= _SHORTEST:
@@ -58,9 +57,19 @@ def masked(text: str, secrets: tuple[str, ...] = ()) -> str:
     return text
 
 
-def _hide(match: re.Match[str]) -> str:
-    value = match["value"]
-    if not looks_secret((match["key"],), value):
-        return match[0]
-    quote = value[0] if value[0] in "\"'" else ""
-    return f"{match['head']}{quote}{MASK}{quote}"
+def _hidden_by_key(text: str) -> str:
+    shown: list[str] = []
+    start = position = 0
+    while found := _KEY.search(text, position):
+        position = found.end()
+        value = _VALUE.match(text, position)
+        if value is not None and value[0] and looks_secret((found["key"],), _number_or_text(value[0])):
+            quote = value[0][0] if value[0][0] in "\"'" else ""
+            shown += [text[start : value.start()], quote, MASK, quote]
+            start = position = value.end()
+    return "".join([*shown, text[start:]])
+
+
+def _number_or_text(shown: str) -> int | str:
+    """Only what the name says counts here; what a value itself gives away is masked by its own form."""
+    return 0 if shown.rstrip(" ,}]").isdecimal() else ""

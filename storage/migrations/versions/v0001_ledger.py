@@ -121,14 +121,17 @@ CREATE FUNCTION ledger_commit(
 DECLARE
     v_lost jsonb := '[]';
     v_won text[];
+    v_done text;
 BEGIN
-    SELECT * INTO o_size, o_frontier, o_constitution, o_halted FROM ledger_lock();
+    v_done := pg_advisory_xact_lock(500069425509)::text;
+    SELECT size, frontier, constitution, halted INTO o_size, o_frontier, o_constitution, o_halted
+        FROM ledger_head ORDER BY size DESC LIMIT 1;
     IF coalesce(o_size, 0) <> p_size THEN
         o_committed := false;
         RETURN;
     END IF;
 
-    IF cardinality(p_ids) > 0 THEN
+    IF p_ids IS NOT NULL THEN
         WITH won AS (
             UPDATE operation o
                 SET version = m.t, stage = m.stage, tier = coalesce(m.tier, o.tier), updated = m.at
@@ -145,7 +148,7 @@ BEGIN
                 WHERE m.id <> ALL (v_won);
         END IF;
     END IF;
-    IF cardinality(p_new_ids) > 0 THEN
+    IF p_new_ids IS NOT NULL THEN
         WITH won AS (
             INSERT INTO operation (id, version, stage, requester, type, emergency, created, updated)
                 SELECT n.id, 1, 'requested', n.requester, n.type, n.emergency, n.at, n.at
@@ -159,7 +162,7 @@ BEGIN
                 INTO v_lost FROM unnest(p_new_ids) AS n WHERE n <> ALL (v_won);
         END IF;
     END IF;
-    IF cardinality(p_warrants) > 0 THEN
+    IF p_warrants IS NOT NULL THEN
         WITH won AS (
             INSERT INTO warrant_use (warrant, operation)
                 SELECT * FROM unnest(p_warrants, p_warrant_operations)
@@ -188,16 +191,16 @@ BEGIN
     INSERT INTO ledger_leaf (idx, entry, hash, operation, kind)
         SELECT p_size + l.n - 1, l.entry, l.hash, l.operation, l.kind
         FROM unnest(p_entries, p_hashes, p_operations, p_kinds) WITH ORDINALITY AS l(entry, hash, operation, kind, n);
-    IF cardinality(p_nodes) > 0 THEN
+    IF p_nodes IS NOT NULL THEN
         INSERT INTO ledger_node (level, idx, hash) SELECT * FROM unnest(p_levels, p_indexes, p_nodes);
     END IF;
-    IF cardinality(p_digests) > 0 THEN
+    IF p_digests IS NOT NULL THEN
         INSERT INTO evidence (digest, body) SELECT * FROM unnest(p_digests, p_bodies) ON CONFLICT DO NOTHING;
     END IF;
     INSERT INTO ledger_head (size, frontier, constitution, halted, batch)
         VALUES (p_new_size, p_frontier, p_constitution, p_halted, p_batch);
     INSERT INTO ledger_checkpoint (size, root, note) VALUES (p_new_size, p_root, p_note);
-    PERFORM pg_notify('ledger', p_new_size::text);
+    v_done := pg_notify('ledger', p_new_size::text)::text;
     o_committed := true;
 END
 $$;

@@ -1,0 +1,61 @@
+"""The ledger from outside: its entries, as they come, and whether all of it verifies."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import StringConstraints
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from api.answers import answer, page
+from api.auth import Caller
+from api.routes.operations import known_id
+from api.schemas import AuditReport, Entries
+from api.service import Doors, Service
+from api.stream import DESCRIBED, After, stream
+from api.views import V1, entry_view
+from operations.canonical import SAFE_INTEGER
+from operations.model import Principal
+from operations.policy import Action, Resource
+
+router = APIRouter(tags=["ledger"])
+
+
+async def _may_read(doors: Service, caller: Principal) -> None:
+    sight = await doors.sight(caller)
+    sight.decide(Action.READ, Resource(kind="ledger", id="ledger")).raise_if_denied()
+
+
+@router.get(f"{V1}/audit", response_model=Entries)
+async def audit(
+    caller: Caller,
+    doors: Doors,
+    request: HttpRequest,
+    *,
+    operation: Annotated[str | None, Query(description="only entries of this operation")] = None,
+    kind: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}(\.[a-z_]{1,40})?$")]] | None,
+        Query(description="only entries of these kinds"),
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="items on a page")] = 100,
+    after: Annotated[int, Query(alias="cursor", ge=-1, le=SAFE_INTEGER, description="index of the last entry")] = -1,
+) -> Response:
+    """Entries of the ledger, oldest first."""
+    await _may_read(doors, caller)
+    ident = known_id(operation) if operation is not None else None
+    found = await doors.triad.ledger.entries(after=after, operation=ident, kinds=kind, limit=limit)
+    shown = tuple(entry_view(entry) for entry in found)
+    return page(Entries(items=shown), request, found[-1].index if len(found) == limit else None)
+
+
+@router.get("/api/verification/audit", response_model=AuditReport)
+async def verification(caller: Caller, doors: Doors) -> Response:
+    """Verify the whole ledger: root, signature, and what it means. Verified once for each size."""
+    await _may_read(doors, caller)
+    return answer(await doors.auditor.report())
+
+
+@router.get("/monitoring/stream", response_class=Response, responses=DESCRIBED)
+async def monitoring(caller: Caller, doors: Doors, request: HttpRequest, after: After = None) -> Response:
+    """Everything that happens and that the caller may see, as it happens."""
+    return await stream(doors, caller, request, after)

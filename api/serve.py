@@ -1,0 +1,64 @@
+"""Runs the service: one process, one event loop, the worker inside; streams are closed before anything is awaited."""
+
+import socket
+from collections.abc import Sequence
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.logs import configure_logs
+from api.opening import Announce
+from api.service import Service
+from api.settings import VERSION, Settings
+from triad import trace
+from triad.home import Home
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn, which would wait for open streams at shutdown until its patience ends: they are closed first."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self._app = app
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.server.host,
+                port=settings.server.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=True,
+                lifespan="on",
+                ws="none",
+                timeout_graceful_shutdown=settings.server.shutdown_seconds,
+                timeout_keep_alive=15,
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the streams, then everything else."""
+        service: Service | None = getattr(self._app.state, "service", None)
+        if service is not None:
+            service.streams.closing.set()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, announce: Announce, *, sockets: Sequence[socket.socket] | None = None) -> bool:
+    """Serve until a signal says stop. False when it could not start; the log says why.
+
+    Args:
+        settings: of this process.
+        announce: is given the first admin's key at the very first start.
+        sockets: already bound; otherwise host and port of the settings are used.
+    """
+    home = Home(settings.home)
+    home.prepare()
+    configure_logs(settings.logging, home.logs)
+    trace.configure(home.traces, version=VERSION)
+    server = HttpServer(create_app(settings, announce), settings)
+    try:
+        server.run(sockets=list(sockets) if sockets else None)
+    finally:
+        trace.flush()
+    return server.started
