@@ -15,7 +15,7 @@ from api.auth import Caller
 from api.problems import Rejection
 from api.service import Doors
 from api.strict import parse, plain
-from operations.canonical import sha256
+from operations.canonical import JsonObject, sha256
 from operations.errors import InvalidRequest
 from operations.model import Principal
 
@@ -25,6 +25,13 @@ M_co = TypeVar("M_co", bound=BaseModel, covariant=True)
 _JSON: Final = re.compile(r"application/(?:json|[a-z0-9.+-]+\+json)(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _CLOSE: Final = {"Connection": "close"}
+_REPEATABLE: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+    "description": "The same request with the same key is carried out once and answered the same for 24 hours.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +69,15 @@ def asked(model: type[M]) -> Callable[[HttpRequest, Caller, Doors], Awaitable[As
     return read
 
 
-def described(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """The body's place in the OpenAPI document."""
+def described(model: type[BaseModel], example: JsonObject, *, repeatable: bool = True) -> dict[str, Any]:
+    """The body's place in the OpenAPI document, and the headers that go with it."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": schema, "examples": {"plain": {"value": example}}}},
-        }
+        },
+        "parameters": [_REPEATABLE] if repeatable else [],
     }
 
 

@@ -90,7 +90,7 @@ class NewKey(Record):
     principal: Outsider
     kind: Literal["person", "service"]
     person: Outsider
-    roles: tuple[Role, ...] = Field(min_length=1, max_length=len(Role))
+    roles: tuple[Role, ...] = Field(max_length=len(Role), description="without one, only the constitution can be read")
     expires: Instant | None = None
 
 

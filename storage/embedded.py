@@ -10,7 +10,9 @@ import fcntl
 import hashlib
 import os
 import secrets
+import socket
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -40,6 +42,7 @@ _SOCKET_PATH_MAX: Final = 103
 """Longest path of a Unix socket that every supported system accepts (`sun_path` less its final zero)."""
 
 _DEFAULT_PORT: Final = 5432
+_SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)  # the protocol's shortest question: may we use TLS?
 _START_SECONDS: Final = 60
 _LOG_TAIL: Final = 4000
 
@@ -252,20 +255,27 @@ class Embedded:
                 return
 
     def _clear_stale_lock(self) -> None:
-        """Remove a postmaster.pid whose number now belongs to another program, which PostgreSQL would refuse over."""
-        pid = _read_pid(self.data)
-        if pid is None or not psutil.pid_exists(pid) or _serves(pid, self.data):
-            return
-        if not any(_serves(process.pid, self.data) for process in psutil.process_iter()):
-            (self.data / "postmaster.pid").unlink()
+        """Remove lock files whose process is another program or a zombie by now, over which PostgreSQL would refuse."""
+        for lock in (self.data / "postmaster.pid", self.sockets / f".s.PGSQL.{self.port}.lock"):
+            pid = _read_pid(lock)
+            if pid is None or not psutil.pid_exists(pid):
+                continue
+            if not any(_serves(process.pid, self.data) for process in psutil.process_iter()):
+                lock.unlink()
 
     def _running(self) -> _Postmaster | None:
+        """The server at work in the data folder, once it answers; None when there is none.
+
+        A process that was just killed, one that starts and one that recovers are waited for.
+        """
         deadline = time.monotonic() + _START_SECONDS
-        while True:
-            found = _read_postmaster(self.data)
-            if found is None or found.ready or time.monotonic() > deadline:
-                return found if found and found.ready else None
+        while (found := _read_postmaster(self.data)) is not None:
+            if found.ready and _answers(found):
+                return found
+            if time.monotonic() > deadline:
+                raise EmbeddedFailed(f"The server {found.pid} runs in {self.data} but does not answer.")
             time.sleep(0.05)
+        return None
 
     def _bootstrap(self) -> None:
         """Create the roles and the database that do not exist yet."""
@@ -365,9 +375,9 @@ def _remove_tree(path: Path) -> None:
     path.rmdir()
 
 
-def _read_pid(data: Path) -> int | None:
+def _read_pid(lock: Path) -> int | None:
     try:
-        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        return int(lock.read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return None
 
@@ -378,6 +388,18 @@ def _serves(pid: int, data: Path) -> bool:
         process = psutil.Process(pid)
         return process.name().startswith("postgres") and Path(process.cwd()).resolve() == data.resolve()
     except (psutil.Error, OSError):
+        return False
+
+
+def _answers(server: _Postmaster) -> bool:
+    """Whether a server is at work behind the socket: a connection alone may be to one that is dying."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(str(server.sockets / f".s.PGSQL.{server.port}"))
+            connection.sendall(_SSL_REQUEST)
+            return connection.recv(1) in {b"N", b"S"}
+    except OSError:
         return False
 
 

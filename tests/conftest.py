@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic_ai import models
 
 from operations.events import Genesis
 from storage import migrate
@@ -27,7 +28,8 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
-    """No test reaches another machine, nor asks a name server."""
+    """No test reaches another machine, asks a name server, or a model unless it says so."""
+    models.ALLOW_MODEL_REQUESTS = False
     sys.addaudithook(_stay_on_this_machine)
 
 

@@ -6,6 +6,7 @@ from pydantic_ai.messages import ModelMessage
 from agents.crown import Crown
 from agents.facts import CrownFacts, rulings
 from agents.thought import MindUnavailable
+from operations.canonical import JsonObject
 from operations.model import Ruling
 from tests.minds import Call, crown_facts, outcome, scripted, verdict
 
@@ -54,9 +55,9 @@ async def test_a_ruling_that_is_not_open_is_sent_back_with_those_that_are() -> N
 
 
 @pytest.mark.parametrize("form", [{"ruling": "pardon", "reasons": ["a"]}, {"ruling": "veto"}, {"ruling": None}])
-async def test_a_form_filled_in_wrongly_is_not_accepted(form: object) -> None:
+async def test_a_form_filled_in_wrongly_is_not_accepted(form: JsonObject) -> None:
     with pytest.raises(MindUnavailable, match="invalid-output"):
-        await Crown(scripted(("rule", form))).assent(crown_facts("assent"))  # type: ignore[arg-type]
+        await Crown(scripted(("rule", form))).assent(crown_facts("assent"))
 
 
 async def test_facts_for_the_other_moment_are_refused() -> None:

@@ -7,6 +7,7 @@ from agents.evaluator import Evaluator, contradictions
 from agents.facts import EvaluatorFacts
 from agents.outputs import Judgement
 from agents.thought import MindUnavailable
+from operations.canonical import JsonObject
 from tests.minds import Call, check, evaluator_facts, outcome, scripted
 
 pytestmark = pytest.mark.anyio
@@ -69,9 +70,9 @@ async def test_a_model_that_insists_is_handed_on_and_overruled_by_code_with_the_
         {"passed": True},
     ],
 )
-async def test_a_form_filled_in_wrongly_is_not_accepted(form: Call) -> None:
+async def test_a_form_filled_in_wrongly_is_not_accepted(form: JsonObject) -> None:
     with pytest.raises(MindUnavailable, match="invalid-output"):
-        await judge(evaluator_facts(check()), ("judge", form))  # type: ignore[arg-type]
+        await judge(evaluator_facts(check()), ("judge", form))
 
 
 async def test_the_evaluator_has_no_tool_that_acts() -> None:

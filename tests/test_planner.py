@@ -1,7 +1,10 @@
 """The planner: drafts are checked against the facts, mistakes go back, and nothing it looks up leaves the fence."""
 
+import anyio
 import pytest
-from pydantic_ai.messages import ModelMessage, ToolReturnPart
+from pydantic_ai import models
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolReturnPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agents.facts import unfenced
 from agents.mind import Limits
@@ -163,3 +166,18 @@ async def test_what_validate_raises_is_not_taken_for_the_models_failure() -> Non
 
     with pytest.raises(LedgerUnavailable):
         await Planner(scripted(("propose", plan())), fallback=RulesModel()).plan(FACTS, Desk(), validate)
+
+
+async def test_a_model_that_never_answers_is_given_up() -> None:
+    async def hang(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        await anyio.sleep_forever()
+        raise AssertionError(messages, info)
+
+    planner = Planner(FunctionModel(hang), fallback=RulesModel(), limits=Limits(seconds=1))
+    thought = await planner.plan(FACTS, Desk(), no_mistakes)
+    assert thought.degraded is not None
+    assert thought.degraded.code == "provider-timeout"
+
+
+def test_requests_to_models_are_off_unless_a_test_asks() -> None:
+    assert models.ALLOW_MODEL_REQUESTS is False

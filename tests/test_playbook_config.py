@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from operations.errors import InvalidRequest, PlaybookFailed
 from operations.evidence import Snapshot
 from operations.playbook import Call, Target
 from operations.playbooks.config import ApplyChange, ApplyChangeArguments
+from operations.playbooks.secrecy import masked
 from operations.playbooks.validator import validate
 from operations.systems import ConfigFile
 
@@ -367,6 +369,15 @@ async def test_a_change_too_long_to_be_shown_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlaybookFailed) as caught:
         await ApplyChange().preview(args(change("a", value=2)), target(path, "json"))
     assert caught.value.code == "diff-too-long"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "b": "%s"}' % ("x" * 900_000), "{%s}" % ", ".join(f'"k{n}": {n}' for n in range(60_000))]
+)
+def test_masking_a_long_line_takes_no_longer_than_reading_it(text: str) -> None:
+    started = time.process_time()
+    assert masked(text) == text
+    assert time.process_time() - started < 2
 
 
 async def test_running_twice_equals_running_once(tmp_path: Path) -> None:

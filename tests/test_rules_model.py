@@ -18,6 +18,7 @@ from agents.outputs import PlanDraft, PlanRefusal
 from agents.planner import Planner
 from agents.rules import NAME, RulesModel
 from agents.wording import clauses
+from operations.canonical import JsonObject
 from operations.evidence import Effect
 from operations.model import Ruling, Tokens
 from operations.playbooks.registry import default_catalogue
@@ -499,6 +500,14 @@ REAL: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("Observe sessions and locks", "monitoring", "orders", ("observe.database",)),
     ("Take a backup and test the restore", "validation", "dumps", ("backup.create", "backup.restore_test")),
     ("verify that the backup can be restored", "validation", "dumps", ("backup.restore_test",)),
+    ("Routine database optimization: vacuum and analyze", "maintenance", "orders", ("postgres.vacuum_analyze",)),
+    (
+        "Create a backup of the database and run a restore test",
+        "maintenance",
+        "dumps",
+        ("backup.create", "backup.restore_test"),
+    ),
+    ("Clear expired files from the cache", "maintenance", "page-cache", ("cache.clear_expired",)),
     ("Rotate the logs", "maintenance", "shop-logs", ("logs.rotate",)),
     ("Clear expired entries of the cache", "maintenance", "page-cache", ("cache.clear_expired",)),
     ("Check that the endpoint is healthy", "monitoring", "shop", ("http.check",)),
@@ -509,6 +518,24 @@ REAL: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("Change the password of ada", "maintenance", "orders", ()),
     ("Change the port to 8080", "configuration", "shop-config", ()),
 ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Change the port of the service in its configuration",
+        "Change the log level in the configuration",
+        "Set pool_size to 20",
+        "configure the shop as given",
+    ],
+)
+async def test_a_configuration_is_changed_as_the_parameters_say(words: str) -> None:
+    changes: JsonObject = {"changes": [{"path": ["server", "port"], "value": 8080}]}
+    asked = request(words, "shop-config", kind="configuration", parameters=changes)
+    output = await answer(planner_facts(asked, playbooks=playbook_facts(default_catalogue())))
+    assert steps(output) == ["config.apply_change shop-config"]
+    assert isinstance(output, PlanDraft)
+    assert output.steps[0].arguments == changes
 
 
 @pytest.mark.parametrize(("words", "kind", "name", "expected"), REAL)

@@ -33,7 +33,9 @@ _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
     status_code=201,
     response_model=KeyMade,
     openapi_extra=described(
-        NewKey, {"principal": "alice", "kind": "person", "person": "alice", "roles": ["requester", "approver"]}
+        NewKey,
+        {"principal": "alice", "kind": "person", "person": "alice", "roles": ["requester", "approver"]},
+        repeatable=False,
     ),
 )
 async def create(received: Annotated[Asked[NewKey], Depends(asked(NewKey))], doors: Doors) -> Response:

@@ -29,7 +29,7 @@ from api.schemas import (
 from api.service import Doors, Service
 from api.stream import DESCRIBED, After, stream
 from api.views import V1, entry_view, in_hand, operation_view, plan_view
-from operations.canonical import SAFE_INTEGER, canonical, canonical_record, now
+from operations.canonical import SAFE_INTEGER, JsonObject, canonical, canonical_record, now
 from operations.errors import InvalidRequest, NotFound
 from operations.events import OperationRequested, PlanRefused
 from operations.model import OperationId, Request
@@ -47,7 +47,7 @@ _LONGEST_WAIT: Final = 30
 _LOOKED_BACK: Final = 100
 """How many of a principal's newest operations are compared with a key whose first request died."""
 
-_EXAMPLE: Final[dict[str, Any]] = {
+_EXAMPLE: Final[JsonObject] = {
     "type": "maintenance",
     "description": "Vacuum and analyze Triad's own database",
     "systems": ["triad-db"],
@@ -259,7 +259,7 @@ def _act(
     return once(doors, received, shown)
 
 
-_REASON: Final[dict[str, Any]] = {"reason": "The window has been moved to Sunday."}
+_REASON: Final[JsonObject] = {"reason": "The window has been moved to Sunday."}
 
 
 @router.post(

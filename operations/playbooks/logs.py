@@ -34,6 +34,7 @@ from operations.playbooks.rotation import (
     log_names,
     recover,
     rotations,
+    tidy,
     writer_refusal,
 )
 from operations.playbooks.rotation_checks import (
@@ -223,6 +224,7 @@ def _before(args: RotateArguments, system: LogFolder) -> Snapshot:
 
 def _begin(args: RotateArguments, system: LogFolder, key: str, folder: int, archives: int) -> Rotation | None:
     with failing("the archive folder"):
+        tidy(archives)
         for past in rotations(archives):
             if past.key == key and past.state != "undone":
                 return past if past.state == "done" else recover(folder, archives, past, resume=True)
@@ -264,6 +266,7 @@ def _undo(system: LogFolder, snapshot: Snapshot, key: str) -> Outcome:
     operation = key.partition("/")[0]
     restored: list[Json] = []
     with _at_work(system) as (folder, archives), failing("the archive folder", changed=True):
+        tidy(archives)
         for rotation in rotations_since(archives, snapshot):
             if rotation.state != "undone" and rotation.key.partition("/")[0] != operation:
                 raise PlaybookFailed("rotated-since", "Another operation rotated these logs meanwhile.")

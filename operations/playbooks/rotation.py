@@ -28,7 +28,6 @@ from operations.playbooks.folder import (
     CHUNK,
     chunks,
     keep_likeness,
-    leftovers,
     measured,
     opened_file,
     remove,
@@ -41,6 +40,7 @@ from operations.playbooks.folder import (
 ARCHIVES: Final = "rotated"
 """Name of the folder beside the logs."""
 _MANIFEST: Final = re.compile(r"rotation-(\d{6})\.json")
+_HALF_WRITTEN: Final = re.compile(r"\.triad-[0-9a-f]{16}\.rotation-\d{6}\.json")
 _CATCH_UPS: Final = 50
 """How often a log that grows while it is copied is caught up with durably before it is truncated all the same."""
 _MANIFEST_LIMIT: Final = 4 << 20
@@ -129,6 +129,13 @@ def rotations(archives: int) -> list[Rotation]:
     return found
 
 
+def tidy(archives: int) -> None:
+    """Remove manifests that an interruption left half-written."""
+    for name in os.listdir(archives):
+        if _HALF_WRITTEN.fullmatch(name):
+            remove(archives, name)
+
+
 def save(archives: int, rotation: Rotation) -> Rotation:
     """Write the manifest durably."""
     replace(archives, f"rotation-{rotation.number:06d}.json", canonical_record(rotation))
@@ -180,8 +187,6 @@ def finish(archives: int, rotation: Rotation) -> Rotation:
 
 def recover(folder: int, archives: int, rotation: Rotation, *, resume: bool) -> Rotation:
     """Clean up an interrupted rotation: what was taken is archived; the rest is pending, or left alone."""
-    for leftover in leftovers(archives, f"rotation-{rotation.number:06d}.json"):
-        remove(archives, leftover)
     for log in rotation.logs:
         raw = _raw(rotation, log)
         there = status(archives, raw) is not None

@@ -1,6 +1,7 @@
 """TOML, YAML and JSON: read by one parser, edited by another that keeps comments and order where they exist."""
 
 import io
+import itertools
 import json
 import re
 import tomllib
@@ -156,10 +157,7 @@ def edit_yaml(text: str, edits: tuple[Edit, ...]) -> str:
     """The text with the edits made."""
     explicit = _yaml_events(text)
     try:
-        yaml = min(
-            (_yaml_writer(mapping, offset, explicit=explicit) for mapping in (2, 4, 3, 8) for offset in (0, 2, 4)),
-            key=lambda writer: _lines_touched(text, _dumped(writer, writer.load(text))),
-        )
+        yaml = _writer_of(text, explicit=explicit)
         document = yaml.load(text)
         if document is None:
             document = yaml.map()
@@ -167,6 +165,19 @@ def edit_yaml(text: str, edits: tuple[Edit, ...]) -> str:
         return _dumped(yaml, document)
     except YAMLError as error:
         raise PlaybookFailed("change-not-representable", "The changes cannot be written into this YAML.") from error
+
+
+def _writer_of(text: str, *, explicit: bool) -> YAML:
+    """A writer with the indentation that gives the text back, or comes closest to it."""
+    closest, fewest = None, -1
+    for offset, mapping in itertools.product((0, 2, 4), (2, 4, 3, 8)):
+        yaml = _yaml_writer(mapping, offset, explicit=explicit)
+        touched = _lines_touched(text, _dumped(yaml, yaml.load(text)))
+        if closest is None or touched < fewest:
+            closest, fewest = yaml, touched
+        if touched == 0:
+            break
+    return closest if closest is not None else _yaml_writer(2, 0, explicit=explicit)
 
 
 def _dumped(yaml: YAML, document: object) -> str:
