@@ -71,6 +71,9 @@ CODES: Final[dict[str, Problem]] = {
     "already-halted": Problem(409, "It is halted already", "`POST /api/v1/release` ends the halt."),
     "not-halted": Problem(409, "It is not halted", "Nothing needs to be done."),
     "nothing-changed": Problem(409, "The text is the one in force", "Propose another text."),
+    "proposal-outdated": Problem(
+        409, "Another amendment came first", "The text was proposed against another one. Propose it again."
+    ),
     "amendment-settled": Problem(409, "It was ratified before", "Nothing needs to be done."),
     "principal-differs": Problem(
         409,

@@ -4,9 +4,11 @@ An operation is the fold of its events. The ones that move are what the transiti
 about; annotations are recorded beside an operation, or beside none, and move nothing.
 """
 
-from typing import Annotated, ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field
+import orjson
+from pydantic import BeforeValidator, Field
 
 from operations.canonical import Digest, Instant, Record
 from operations.evidence import Effect
@@ -24,6 +26,49 @@ from operations.model import (
     Words,
 )
 from operations.systems import SystemName
+
+
+def _sentence(value: object) -> object:
+    return _clipped(value, SENTENCE_BYTES) if isinstance(value, str) else value
+
+
+def _sentences(value: object) -> object:
+    """As many of the sentences as fit; the last one may be cut."""
+    if not isinstance(value, list | tuple):
+        return value
+    kept, left = [], SENTENCES_BYTES
+    for item in value:
+        if left <= len(_CUT):
+            break
+        text = _clipped(item, min(left, SENTENCE_BYTES)) if isinstance(item, str) else item
+        kept.append(text)
+        left -= len(orjson.dumps(text)) if isinstance(text, str) else 0
+    return tuple(kept)
+
+
+def _clipped(text: str, limit: int) -> str:
+    """The text without what JSON cannot carry, cut so that its JSON takes at most `limit` bytes."""
+    text = _UNSAFE.sub("\ufffd", text)
+    if len(orjson.dumps(text)) - 2 <= limit:
+        return text
+    low, high = 0, min(len(text), limit)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = len(orjson.dumps(text[:middle] + _CUT)) - 2 <= limit
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return text[:low] + _CUT
+
+
+SENTENCE_BYTES: Final = 2000
+"""Most bytes of JSON that one text of an event takes; an entry has room for 16 KiB in all."""
+SENTENCES_BYTES: Final = 5000
+_CUT: Final = " [... cut]"
+_UNSAFE: Final = re.compile("[\x00\ud800-\udfff]")
+
+Sentence = Annotated[str, BeforeValidator(_sentence)]
+"""Text of a person, a model or a system: unsafe characters replaced, cut at 2,000 bytes."""
+Sentences = Annotated[tuple[str, ...], BeforeValidator(_sentences)]
+"""Reasons in words: cut at 5,000 bytes together."""
 
 
 class Event(Record):
@@ -64,10 +109,10 @@ class PlanProposed(Event):
     mode: RunMode
     quorum: int
     assent: bool
-    reasons: tuple[str, ...]
+    reasons: Sentences
     articles: tuple[str, ...]
     expires: Instant
-    summary: Words
+    summary: Sentence
     sop: str | None = None
     body: Plan | None = Field(default=None, exclude=True)
 
@@ -77,7 +122,7 @@ class PlanRefused(Event):
 
     kind: Literal["plan.refused"] = "plan.refused"
     code: str
-    reasons: tuple[str, ...]
+    reasons: Sentences
     articles: tuple[str, ...] = ()
     nearest: tuple[str, ...] = ()
 
@@ -88,7 +133,7 @@ class PlanSuperseded(Event):
     kind: Literal["plan.superseded"] = "plan.superseded"
     plan: Digest
     code: str
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class ApprovalGiven(Event):
@@ -134,7 +179,7 @@ class RulingGiven(Event):
     kind: Literal["ruling.given"] = "ruling.given"
     ruling: Ruling
     plan: Digest
-    reasons: tuple[str, ...]
+    reasons: Sentences
     articles: tuple[str, ...] = ()
 
     @property
@@ -149,7 +194,7 @@ class OperationApproved(Event):
     kind: Literal["operation.approved"] = "operation.approved"
     plan: Digest
     approvals: tuple[str, ...]
-    reasons: tuple[str, ...]
+    reasons: Sentences
     articles: tuple[str, ...]
 
 
@@ -180,7 +225,7 @@ class WarrantDenied(Annotation):
 
     kind: Literal["warrant.denied"] = "warrant.denied"
     code: str
-    reasons: tuple[str, ...]
+    reasons: Sentences
     warrant: str | None = None
     step: int | None = None
     attempt: int | None = None
@@ -213,7 +258,7 @@ class StepDone(Event):
     attempt: int
     direction: Direction
     changed: bool
-    summary: str
+    summary: Sentence
     evidence: tuple[Digest, ...]
 
 
@@ -227,7 +272,7 @@ class StepFailed(Event):
     direction: Direction
     code: str
     changed: bool
-    reasons: tuple[str, ...]
+    reasons: Sentences
     evidence: tuple[Digest, ...] = ()
 
 
@@ -236,7 +281,7 @@ class StepSkipped(Event):
 
     kind: Literal["step.skipped"] = "step.skipped"
     step: int
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class StepInDoubt(Event):
@@ -247,7 +292,7 @@ class StepInDoubt(Event):
     attempt: int
     direction: Direction
     warrant: str
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class StepReconciled(Event):
@@ -259,7 +304,7 @@ class StepReconciled(Event):
     direction: Direction
     happened: bool
     by: PrincipalId
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
     @property
     def signal(self) -> str:
@@ -272,8 +317,8 @@ class ExecutionFinished(Event):
 
     kind: Literal["execution.finished"] = "execution.finished"
     outcome: Literal["finished", "stopped", "failed"]
-    report: str
-    reasons: tuple[str, ...] = ()
+    report: Sentence
+    reasons: Sentences = ()
 
 
 class CheckEvaluated(Event):
@@ -284,8 +329,8 @@ class CheckEvaluated(Event):
     direction: Direction
     name: str
     passed: bool
-    expected: str
-    observed: str
+    expected: Sentence
+    observed: Sentence
 
 
 class VerdictGiven(Event):
@@ -297,7 +342,7 @@ class VerdictGiven(Event):
     judged_passed: bool
     checks: int
     rollback: bool
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class RollbackOrdered(Event):
@@ -305,7 +350,7 @@ class RollbackOrdered(Event):
 
     kind: Literal["rollback.ordered"] = "rollback.ordered"
     steps: tuple[int, ...]
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class RollbackDone(Event):
@@ -313,7 +358,7 @@ class RollbackDone(Event):
 
     kind: Literal["rollback.done"] = "rollback.done"
     restored: bool
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
     @property
     def signal(self) -> str:
@@ -342,14 +387,14 @@ class OperationExpired(Event):
 
     kind: Literal["operation.expired"] = "operation.expired"
     code: str
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class OperationHalted(Event):
     """The crown's halt stopped this operation where it stood."""
 
     kind: Literal["operation.halted"] = "operation.halted"
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
 
 class OperationResumed(Event):
@@ -357,7 +402,7 @@ class OperationResumed(Event):
 
     kind: Literal["operation.resumed"] = "operation.resumed"
     to: Direction
-    reasons: tuple[str, ...]
+    reasons: Sentences
 
     @property
     def signal(self) -> str:
@@ -395,7 +440,7 @@ class AccessDenied(Annotation):
     kind: Literal["auth.denied"] = "auth.denied"
     action: str
     code: str
-    reasons: tuple[str, ...]
+    reasons: Sentences
     articles: tuple[str, ...] = ()
 
 
@@ -430,6 +475,7 @@ class ConstitutionProposed(Annotation):
 
     kind: Literal["constitution.proposed"] = "constitution.proposed"
     amendment: str
+    previous: Digest = Field(description="the constitution that it would replace")
     proposed: Digest
     by: PrincipalId
     person: PrincipalId

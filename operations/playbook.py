@@ -169,8 +169,9 @@ def _sources(module: ModuleType) -> dict[str, Digest]:
     while waiting:
         source = inspect.getsource(current := waiting.pop())
         found[current.__name__] = sha256(source.encode())
-        imported = {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
-        siblings = {name for name in imported if name and package and name.startswith(f"{package}.")}
+        froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
+        imported = {f"{node.module}{end}" for node in froms for end in ("", *(f".{name.name}" for name in node.names))}
+        siblings = {name for name in imported if package and name.startswith(f"{package}.")}
         waiting += [sys.modules[name] for name in siblings - found.keys() if name in sys.modules]
     return found
 

@@ -16,7 +16,7 @@ from storage.tree import Frontier, leaf_hash
 _LOSERS: Final = "TR001"  # the SQLSTATE with which ledger_commit says that some units lost
 
 _PARAMETERS: Final = 33
-_COMMIT: Final = "SELECT * FROM ledger_commit(" + ", ".join(f"${number + 1}" for number in range(_PARAMETERS)) + ")"
+_COMMIT: Final = f"SELECT * FROM ledger_commit({','.join(f'${n + 1}' for n in range(_PARAMETERS))})"  # noqa: S608 - numbers
 
 _WORDS: Final = {
     "warrant-used": "The warrant was used before.",

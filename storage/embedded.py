@@ -10,13 +10,12 @@ import fcntl
 import hashlib
 import os
 import secrets
-import socket
+import shutil
 import stat
-import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ from urllib.parse import quote
 import psutil
 
 from storage.binaries import Account, EmbeddedFailed, find_binaries, server_account
+from storage.postmaster import Postmaster, answers, read_pid, read_postmaster, serves
 from storage.roles import (
     DATABASE,
     SUPERUSER,
@@ -42,17 +42,8 @@ _SOCKET_PATH_MAX: Final = 103
 """Longest path of a Unix socket that every supported system accepts (`sun_path` less its final zero)."""
 
 _DEFAULT_PORT: Final = 5432
-_SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)  # the protocol's shortest question: may we use TLS?
 _START_SECONDS: Final = 60
 _LOG_TAIL: Final = 4000
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Postmaster:
-    pid: int
-    port: int
-    sockets: Path
-    ready: bool
 
 
 @dataclass(kw_only=True)
@@ -194,7 +185,7 @@ class Embedded:
     def _initialise(self) -> None:
         fresh = self.data.with_name(self.data.name + ".new")
         if fresh.exists():  # an initialisation was interrupted; it never served anything
-            _remove_tree(fresh)
+            shutil.rmtree(fresh)
         fresh.mkdir(mode=0o700)
         descriptor, name = tempfile.mkstemp(dir=self.sockets, prefix="init-")
         try:
@@ -257,20 +248,20 @@ class Embedded:
     def _clear_stale_lock(self) -> None:
         """Remove lock files whose process is another program or a zombie by now, over which PostgreSQL would refuse."""
         for lock in (self.data / "postmaster.pid", self.sockets / f".s.PGSQL.{self.port}.lock"):
-            pid = _read_pid(lock)
+            pid = read_pid(lock)
             if pid is None or not psutil.pid_exists(pid):
                 continue
-            if not any(_serves(process.pid, self.data) for process in psutil.process_iter()):
+            if not any(serves(process.pid, self.data) for process in psutil.process_iter()):
                 lock.unlink()
 
-    def _running(self) -> _Postmaster | None:
+    def _running(self) -> Postmaster | None:
         """The server at work in the data folder, once it answers; None when there is none.
 
         A process that was just killed, one that starts and one that recovers are waited for.
         """
         deadline = time.monotonic() + _START_SECONDS
-        while (found := _read_postmaster(self.data)) is not None:
-            if found.ready and _answers(found):
+        while (found := read_postmaster(self.data)) is not None:
+            if found.ready and answers(found):
                 return found
             if time.monotonic() > deadline:
                 raise EmbeddedFailed(f"The server {found.pid} runs in {self.data} but does not answer.")
@@ -364,58 +355,3 @@ def _write_secret(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-
-
-def _remove_tree(path: Path) -> None:
-    for child in sorted(path.rglob("*"), reverse=True):
-        if child.is_dir() and not child.is_symlink():
-            child.rmdir()
-        else:
-            child.unlink()
-    path.rmdir()
-
-
-def _read_pid(lock: Path) -> int | None:
-    try:
-        return int(lock.read_text().split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _serves(pid: int, data: Path) -> bool:
-    """Whether a process is a PostgreSQL process at work in `data`."""
-    try:
-        process = psutil.Process(pid)
-        return process.name().startswith("postgres") and Path(process.cwd()).resolve() == data.resolve()
-    except (psutil.Error, OSError):
-        return False
-
-
-def _answers(server: _Postmaster) -> bool:
-    """Whether a server is at work behind the socket: a connection alone may be to one that is dying."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
-            connection.connect(str(server.sockets / f".s.PGSQL.{server.port}"))
-            connection.sendall(_SSL_REQUEST)
-            return connection.recv(1) in {b"N", b"S"}
-    except OSError:
-        return False
-
-
-def _read_postmaster(data: Path) -> _Postmaster | None:
-    """What postmaster.pid says of a live server (lines: pid, data, start, port, sockets, host, memory, status)."""
-    try:
-        lines: Sequence[str] = (data / "postmaster.pid").read_text().splitlines()
-        pid = int(lines[0])
-    except (FileNotFoundError, ValueError, IndexError):
-        return None
-    if not _serves(pid, data):
-        return None
-    complete = len(lines) >= 8  # noqa: PLR2004 - the file's lines, see above
-    return _Postmaster(
-        pid=pid,
-        port=int(lines[3]) if complete else 0,
-        sockets=Path(lines[4]) if complete else data,
-        ready=complete and lines[7].strip() == "ready",
-    )

@@ -51,6 +51,7 @@ class Reader:
         *,
         stages: Collection[Stage] | None = None,
         requester: str | None = None,
+        emergency: bool | None = None,
         before: str | None = None,
         limit: int = 50,
     ) -> list[Operation]:
@@ -59,16 +60,19 @@ class Reader:
         Args:
             stages: only those at one of these stages.
             requester: only those of this principal.
+            emergency: only those that were declared an emergency, or that were not.
             before: only those older than the operation with this id: the last one of the page before.
             limit: at most that many.
         """
         rows = await self._fetch(
             "SELECT id FROM operation WHERE ($1::text[] IS NULL OR stage = ANY($1)) "
-            "AND ($2::text IS NULL OR requester = $2) AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+            "AND ($2::text IS NULL OR requester = $2) AND ($3::text IS NULL OR id < $3) "
+            "AND ($5::boolean IS NULL OR emergency = $5) ORDER BY id DESC LIMIT $4",
             [stage.value for stage in stages] if stages is not None else None,
             requester,
             before,
             limit,
+            emergency,
         )
         return await self._fold([row["id"] for row in rows])
 

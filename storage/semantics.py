@@ -126,7 +126,8 @@ class Replay:
         proposal = self._proposals.pop(event.amendment, None)
         if proposal is None:
             self._report(at, Rule.AMENDMENT, "No open proposal of this amendment is recorded.")
-        elif (proposal.proposed, proposal.by, proposal.person) != (
+        elif (proposal.previous, proposal.proposed, proposal.by, proposal.person) != (
+            event.previous,
             event.enacted,
             event.proposer,
             event.proposer_person,

@@ -62,12 +62,14 @@ class Event:
 class World:
     """One Triad behind its doors. `admin` is the key that its first start announced."""
 
-    def __init__(self, cluster: Embedded, folder: Path, **server: int) -> None:
+    def __init__(self, cluster: Embedded, folder: Path, systems: str | None, **server: int) -> None:
         self.home = folder / "home"
         self._cluster = cluster
         self._database = f"doors_{next(_numbers)}"
         asyncio.run(self._create())
         self._write_secrets(folder)
+        if systems is not None:
+            (self.home / "systems.toml").write_text(systems.format(home=self.home))
         self._socket = socket.create_server(("127.0.0.1", 0))
         port = self._socket.getsockname()[1]
         self.settings = load_settings(
@@ -209,6 +211,11 @@ class World:
 
         return asyncio.run(fetch())
 
+    def marks(self) -> tuple[int, int]:
+        """How many operations there are, and entries beside them: what goes on by itself in the background adds none."""
+        alone: int = self.sql("SELECT count(*) FROM ledger_leaf WHERE operation IS NULL")
+        return self.operations(), alone
+
     def size(self) -> int:
         """How many entries the ledger has."""
         found: int = self.sql("SELECT max(size) FROM ledger_head")
@@ -237,8 +244,8 @@ def parsed(lines: Iterator[str]) -> Iterator[Event]:
 
 
 @contextmanager
-def world(cluster: Embedded, folder: Path, **server: int) -> Iterator[World]:
-    made = World(cluster, folder, **server)
+def world(cluster: Embedded, folder: Path, systems: str | None = None, **server: int) -> Iterator[World]:
+    made = World(cluster, folder, systems, **server)
     try:
         yield made
     finally:

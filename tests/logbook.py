@@ -277,7 +277,7 @@ class Logbook:
     def propose(self, enacted: str = NEW_LAW, by: str = "cleo") -> str:
         amendment = self.serial("am")
         event = e.ConstitutionProposed(
-            amendment=amendment, proposed=enacted, by=by, person=by, reason="Tighter windows."
+            amendment=amendment, previous=self.law, proposed=enacted, by=by, person=by, reason="Tighter windows."
         )
         self.add(event, Branch.PEOPLE, by)
         return amendment

@@ -1,7 +1,7 @@
 """Kills a rotation at every system call that changes something, and tells what the next run makes of it.
 
-Run as a program, because it forks: `python tests/rotation_crashes.py FOLDER MODE`. Prints one line of JSON for each
-moment. `MODE` is `rename` or `copytruncate`.
+Run as a program, because it forks: `python tests/rotation_crashes.py FOLDER MODE STRIDE`. Prints one line of JSON
+for each moment tried. `MODE` is `rename` or `copytruncate`.
 """
 
 import asyncio
@@ -180,8 +180,8 @@ def crash_in_undo(template: Case, moment: int) -> tuple[bool, dict[str, bool]]:
     return ended, {"undo again": good and not case.unfinished()}
 
 
-def main(folder: Path, mode: str) -> None:
-    """Try every moment until the work ends before it comes."""
+def main(folder: Path, mode: str, stride: int) -> None:
+    """Try every moment, or every `stride`-th one, until the work ends before it comes."""
     before = Case(folder / "before", mode)
     after = before.again("after")
     done(lambda: after.run("op_1/1/1"))
@@ -189,7 +189,7 @@ def main(folder: Path, mode: str) -> None:
         with (after.logs / name).open("ab") as log:
             log.write(SINCE)
     for crash, template in ((crash_in_run, before), (crash_in_undo, after)):
-        for moment in range(1, 400):
+        for moment in range(1, 400, stride):
             ended, verdict = crash(template, moment)
             sys.stdout.write(json.dumps({"crash": crash.__name__, "moment": moment, "ended": ended, **verdict}) + "\n")
             if ended:
@@ -197,4 +197,4 @@ def main(folder: Path, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

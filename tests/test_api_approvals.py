@@ -1,5 +1,6 @@
 """Approvals over HTTP: what is shown is what is decided on, by whom, once."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,11 +10,25 @@ from tests.doors import CHANGE_LEVEL, World, world
 
 APPROVALS = "/api/v1/approvals"
 OPERATIONS = "/api/v1/operations"
+SYSTEMS = f"""
+[[systems]]
+kind = "config"
+name = "triad-config"
+path = "{{home}}/triad.toml"
+validate_with = ["{sys.executable}", "-m", "api.settings", "{{{{file}}}}"]
+
+[[systems]]
+kind = "config"
+name = "triad-vault"
+path = "{{home}}/vault.toml"
+tier_floor = 3
+"""
 
 
 @pytest.fixture(scope="module")
 def doors(cluster: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(cluster, tmp_path_factory.mktemp("approvals")) as made:
+    with world(cluster, tmp_path_factory.mktemp("approvals"), SYSTEMS) as made:
+        (made.home / "vault.toml").write_text('[logging]\nlevel = "info"\n')
         yield made
 
 
@@ -149,14 +164,9 @@ def test_a_decision_on_what_does_not_exist_is_404(doors: World, bob: str) -> Non
 
 
 def test_two_people_together_make_a_quorum_and_one_twice_does_not(doors: World, bob: str) -> None:
-    """Judicial authority over a tier 2 plan still needs one; a quorum of two is what tier 3 needs."""
     rosa, eve = doors.key("rosa", "requester"), doors.key("eve", "approver")
     alias = doors.key("bob-two", "approver", person="bob")
     request = {**CHANGE_LEVEL, "systems": ["triad-vault"]}
-    doors.stop()
-    (doors.home / "systems.toml").write_text(VAULT.format(path=doors.home / "vault.toml"))
-    (doors.home / "vault.toml").write_text('[logging]\nlevel = "info"\n')
-    doors.start()
     ident = doors.submit(rosa, request)["id"]
     doors.until(ident, rosa, "plan.proposed")
     card = doors.get(f"{APPROVALS}/{ident}", bob).json()
@@ -170,20 +180,6 @@ def test_two_people_together_make_a_quorum_and_one_twice_does_not(doors: World, 
     assert found["stage"] == "completed", found["reasons"]
     assert found["assented"] is True
     assert 'level = "warning"' in (doors.home / "vault.toml").read_text()
-
-
-VAULT = """\
-[[systems]]
-kind = "config"
-name = "triad-vault"
-path = "{path}"
-tier_floor = 3
-
-[[systems]]
-kind = "config"
-name = "triad-config"
-path = "{path}"
-"""
 
 
 def test_an_approval_can_be_withdrawn_until_the_start(doors: World, bob: str) -> None:

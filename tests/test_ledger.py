@@ -1,5 +1,7 @@
 """What a single caller may rely on: moves, refusals, folds, evidence, proofs."""
 
+from pathlib import Path
+
 import pytest
 
 from operations import events as e
@@ -47,7 +49,7 @@ async def test_beginning_twice_changes_nothing(ledger: Ledger) -> None:
     assert await ledger.head() == before
 
 
-async def test_a_ledger_that_has_not_begun_says_so_and_records_nothing(database: Database, tmp_path) -> None:
+async def test_a_ledger_that_has_not_begun_says_so_and_records_nothing(database: Database, tmp_path: Path) -> None:
     ledger = await Ledger.open(database.app, Signer.load_or_create(tmp_path / "k", ORIGIN), origin=ORIGIN)
     with pytest.raises(NotFound, match="ledger-not-begun"):
         await ledger.head()
@@ -294,7 +296,7 @@ async def test_a_claim_is_exclusive_until_it_ends(ledger: Ledger) -> None:
     assert await ledger.claim(op.id, "w1", 60) is None
 
 
-async def test_checkpoint_and_proofs_verify_with_the_public_key_alone(ledger: Ledger, tmp_path) -> None:
+async def test_checkpoint_and_proofs_verify_with_the_public_key_alone(ledger: Ledger, tmp_path: Path) -> None:
     for number in range(20):
         await ledger.note(denied(str(number)), BY_ANA)
     key = Signer.load_or_create(tmp_path / "ledger.key", ORIGIN).key
@@ -302,9 +304,9 @@ async def test_checkpoint_and_proofs_verify_with_the_public_key_alone(ledger: Le
     older = Checkpoint.parse(verify_note(await ledger.checkpoint(7), key).text)
     assert (newest.size, older.size) == (21, 7)
     leaves = {index: tree.leaf_hash(data) for index, data in await ledger.raw()}
-    for index in leaves:
+    for index, leaf in leaves.items():
         proof = await ledger.inclusion(index, newest.size)
-        assert tree.verify_inclusion(leaves[index], index, newest.size, proof, newest.root)
+        assert tree.verify_inclusion(leaf, index, newest.size, proof, newest.root)
     proof = await ledger.consistency(older.size, newest.size)
     assert tree.verify_consistency(older.size, older.root, newest.size, newest.root, proof)
     with pytest.raises(NotFound, match="unknown-checkpoint"):

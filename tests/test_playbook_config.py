@@ -371,9 +371,11 @@ async def test_a_change_too_long_to_be_shown_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "diff-too-long"
 
 
-@pytest.mark.parametrize(
-    "text", ['{"a": 1, "b": "%s"}' % ("x" * 900_000), "{%s}" % ", ".join(f'"k{n}": {n}' for n in range(60_000))]
-)
+LONG_VALUE = '{"a": 1, "b": "' + "x" * 900_000 + '"}'
+MANY_KEYS = "{" + ", ".join(f'"k{number}": {number}' for number in range(60_000)) + "}"
+
+
+@pytest.mark.parametrize("text", [LONG_VALUE, MANY_KEYS], ids=["long value", "many keys"])
 def test_masking_a_long_line_takes_no_longer_than_reading_it(text: str) -> None:
     started = time.process_time()
     assert masked(text) == text

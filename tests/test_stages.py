@@ -173,7 +173,7 @@ ANNOTATIONS: tuple[e.Event, ...] = (
     e.KeyCreated(subject="ada", roles=(), fingerprint="0" * 16),
     e.KeyRevoked(subject="ada", fingerprint="0" * 16),
     e.Genesis(policies=(), keys=(), code_version="1"),
-    e.ConstitutionProposed(amendment="am", proposed=NEW_LAW, by="cleo", person="cleo", reason="So."),
+    e.ConstitutionProposed(amendment="am", previous=LAW, proposed=NEW_LAW, by="cleo", person="cleo", reason="So."),
     e.ConstitutionAmended(
         amendment="am",
         previous=LAW,

@@ -1,7 +1,7 @@
 """Puts one Triad together: ledger, constitution, branches, gate and flow, in one process."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -80,13 +80,16 @@ async def assembled(blueprint: Blueprint) -> AsyncIterator[Triad]:
     home = blueprint.home
     signer = Signer.load_or_create(home.secrets / "ledger.key", blueprint.origin)
     key = warrant_key(home)
-    ledger = await Ledger.open(blueprint.dsn, signer, origin=blueprint.origin)
-    try:
+    async with AsyncExitStack() as stack:
+        ledger = await Ledger.open(blueprint.dsn, signer, origin=blueprint.origin)
+        stack.push_async_callback(ledger.close)
         statute = await _statute(blueprint, ledger, signer, Issuer(key, timedelta(minutes=1)))
+        minds = blueprint.minds
+        if minds is None:
+            minds = Minds.of(blueprint.models)
+            stack.push_async_callback(minds.close)
         lifetime = timedelta(seconds=statute.in_force().numbers.warrants.expiry_seconds)
-        yield _assemble(blueprint, ledger, signer, statute, Issuer(key, lifetime))
-    finally:
-        await ledger.close()
+        yield _assemble(blueprint, ledger, signer, statute, Issuer(key, lifetime), minds)
 
 
 async def _statute(blueprint: Blueprint, ledger: Ledger, signer: Signer, issuer: Issuer) -> Statute:
@@ -116,9 +119,10 @@ async def _finish_amendment(ledger: Ledger, in_force: str, on_disk: Constitution
     raise ConstitutionChanged("The constitution on disk is not the one the ledger says is in force.")
 
 
-def _assemble(blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Statute, issuer: Issuer) -> Triad:
+def _assemble(
+    blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Statute, issuer: Issuer, minds: Minds
+) -> Triad:
     catalogue, inventory = blueprint.catalogue, blueprint.inventory
-    minds = blueprint.minds or Minds.of(blueprint.models)
     observatory = Observatory(ledger, catalogue, inventory)
     law = Law(ledger, statute, inventory, blueprint.mode)
     runner = Runner(ledger, issuer, catalogue, inventory, law)
@@ -148,11 +152,11 @@ def _assemble(blueprint: Blueprint, ledger: Ledger, signer: Signer, statute: Sta
         flow=flow,
         petitions=Petitions(ledger, law, catalogue, inventory, planning),
         regency=Regency(ledger, statute, law),
-        worker=Worker(flow, ledger),
+        worker=Worker(flow, ledger, law),
     )
 
 
 def with_minds(triad: Triad, minds: Minds, issuer: Issuer | None = None) -> Triad:
     """The same Triad with other agents in its branches: same ledger, gate, constitution and systems."""
     blueprint = replace(triad.blueprint, minds=minds)
-    return _assemble(blueprint, triad.ledger, triad.signer, triad.statute, issuer or triad.issuer)
+    return _assemble(blueprint, triad.ledger, triad.signer, triad.statute, issuer or triad.issuer, minds)

@@ -175,6 +175,10 @@ def evaluator_facts(op: Operation, checks: tuple[CheckRecord, ...]) -> Evaluator
     )
 
 
+_BINDING = frozenset({"article-9", "article-13", "article-14", "article-15"})
+"""Articles whose prose guides the crown although code enforces part of them."""
+
+
 def crown_facts(moment: Literal["assent", "ruling"], op: Operation, constitution: Constitution) -> CrownFacts:
     """The plan, and after a run its outcome and verdict, with the articles that bind the crown."""
     plan = op.bound_plan()
@@ -190,9 +194,9 @@ def crown_facts(moment: Literal["assent", "ruling"], op: Operation, constitution
         verdict=verdict,
         execution=op.execution.outcome if op.execution else None,
         articles=tuple(
-            ArticleFact(id=article.id, title=article.title, text=article.text)
+            ArticleFact(id=article.id, title=article.title, text=article.prose)
             for article in constitution.articles
-            if not article.enforced
+            if not article.enforced or article.id in _BINDING
         ),
     )
 

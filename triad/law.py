@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from operations.canonical import now
+from operations.canonical import Digest, now
 from operations.constitution import Constitution, Statute
 from operations.errors import NotAllowed, Refusal
 from operations.events import AccessDenied, EmergencyRatified
@@ -39,6 +39,10 @@ class Law:
             ConstitutionChanged, ConstitutionInvalid: everything stays closed.
         """
         return self._statute.in_force()
+
+    def expect(self, digest: Digest) -> None:
+        """Another constitution came into force by the ledger; closed until the document on disk is that one."""
+        self._statute.expect(digest)
 
     def environments(self, op: Operation) -> frozenset[Environment]:
         """Those of the systems that the plan changes; a plan's read-only steps weigh nothing."""
@@ -137,8 +141,12 @@ class Law:
             for entry in await self._ledger.entries(kinds={"emergency.ratified"}, limit=10_000)
             if isinstance(entry.event, EmergencyRatified)
         }
-        return sum(
-            1
-            for op in await self._ledger.operations(requester=principal.id, limit=1000)
-            if op.request.emergency and op.attempts and op.id not in ratified and now() - op.requested > limit
-        )
+        found = [
+            op
+            for op in await self._ledger.operations(emergency=True, limit=1000)
+            if op.requester.person == principal.person
+            and op.attempts
+            and op.id not in ratified
+            and now() - op.requested > limit
+        ]
+        return len(found)

@@ -4,9 +4,9 @@ Every door (API, CLI, console, chat) calls these; each asks the constitution fir
 """
 
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal
 
-from operations.canonical import new_id, now
+from operations.canonical import canonical_record, new_id, now
 from operations.errors import Conflict, InvalidRequest, NotFound, Refusal
 from operations.events import (
     ApprovalGiven,
@@ -28,6 +28,9 @@ from storage.ledger import Act, Ledger
 from triad.law import Law, actor_of
 from triad.planning import Drafted, Planning
 from triad.trace import new_trace_id, root
+
+MAX_REQUEST_BYTES: Final = 10_000
+"""Most canonical bytes of a request: it has to fit into one entry of the ledger."""
 
 _CANCELLABLE = frozenset({Stage.REQUESTED, Stage.PLANNED, Stage.APPROVED})
 
@@ -170,18 +173,18 @@ class Petitions:
     async def resolve(
         self, principal: Principal, ident: str, ruling: Literal["complete", "rollback", "fail"], reason: str
     ) -> Operation:
-        """Decide what the crown escalated. Complete is open only over a passed verdict.
+        """Decide what the crown escalated. Complete is not open over a failed check (article 13).
 
         Raises:
-            Conflict: `not-escalated`, `verdict-failed`.
+            Conflict: `not-escalated`, `checks-failed`.
         """
         op = await self._readable(principal, ident)
         await self._law.demand(principal, Action.RULE, self._law.resource(op), op, ruling=Ruling(ruling))
         if op.stage is not Stage.ESCALATED:
             raise await self._conflict(principal, Action.RULE, op, "not-escalated", "Nothing was escalated here.")
-        if ruling == "complete" and not (op.verdict and op.verdict.passed):
+        if ruling == "complete" and not (op.verdict and op.verdict.checks_passed):
             raise await self._conflict(
-                principal, Action.RULE, op, "verdict-failed", "A failed verdict cannot be completed."
+                principal, Action.RULE, op, "checks-failed", "A check did not pass, so it cannot be completed."
             )
         event = EscalationResolved(ruling=ruling, by=principal.id, reason=reason)
         return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
@@ -220,6 +223,10 @@ class Petitions:
 
     def _admissible(self, request: Request) -> None:
         constitution = self._law.in_force()
+        if len(canonical_record(request)) > MAX_REQUEST_BYTES:
+            raise InvalidRequest(
+                "request-too-large", f"A request may take {MAX_REQUEST_BYTES} bytes; say it in fewer words."
+            )
         for number, name in enumerate(request.systems):
             if name not in self._inventory.names():
                 raise InvalidRequest(

@@ -52,10 +52,12 @@ class Regency:
         """
         await self._ask(principal, Action.AMEND, "constitution")
         proposed = Constitution.parse(text)
-        if proposed.digest == self._statute.in_force().digest:
+        previous = self._statute.in_force().digest
+        if proposed.digest == previous:
             raise Conflict("nothing-changed", "This is the constitution in force.")
         event = ConstitutionProposed(
             amendment=new_id("am"),
+            previous=previous,
             proposed=proposed.digest,
             by=principal.id,
             person=principal.person,
@@ -70,7 +72,7 @@ class Regency:
         Raises:
             NotAllowed: see the articles; the proposer may not ratify.
             NotFound: `unknown-amendment`.
-            Conflict: `amendment-settled`: it was ratified before.
+            Conflict: `amendment-settled`: it was ratified before; `proposal-outdated`: another amendment came first.
         """
         proposal = await self._proposal(amendment)
         await self._ask(principal, Action.RATIFY, "constitution", proposal)
@@ -78,6 +80,8 @@ class Regency:
         if any(isinstance(e.event, ConstitutionAmended) and e.event.amendment == amendment for e in done):
             raise Conflict("amendment-settled", "This amendment was ratified before.")
         previous = self._statute.in_force()
+        if proposal.previous != previous.digest:
+            raise Conflict("proposal-outdated", "It was proposed against a constitution that is no longer in force.")
         text = (await self._ledger.evidence(proposal.proposed)).decode()
         enacted = Constitution.parse(text)
         event = ConstitutionAmended(

@@ -110,7 +110,7 @@ class Runner:
                     playbook=playbook,
                     arguments=playbook.parse(arguments),
                     system=system,
-                    call=Call(key=f"{op.id}/{number}/{warrant.attempt}"),
+                    call=Call(key=step_key(op.id, number, warrant.attempt, direction)),
                 )
                 if first is None and direction is Direction.DO:
                     check_preview(op.bound_plan().step(number), await self._preview(prepared))
@@ -140,7 +140,8 @@ class Runner:
         self, op: Operation, warrant: Warrant, prepared: Prepared, direction: Direction, snapshot: Snapshot
     ) -> Performed:
         playbook = prepared.playbook
-        target = acting(prepared.system, self._inventory)
+        reads = playbook.effect is Effect.READ
+        target = (observing if reads else acting)(prepared.system, self._inventory)
         try:
             with span("tool", playbook=playbook.name, system=prepared.system.name, direction=direction.value):
                 async with asyncio.timeout(playbook.timeout.total_seconds()):
@@ -197,6 +198,10 @@ class Runner:
         ]
         if failed:
             acts.append(by_code(failed, Branch.EXECUTIVE, op))
+        if warrant.expires <= now():
+            late = WarrantRefused("expired", "The warrant expired while the snapshot was taken.")
+            await self._deny(op, warrant, warrant.step, direction, late)
+            raise late
         with span("ledger.intent", operation=op.id, step=warrant.step):
             try:
                 op = await self._ledger.record(op, *acts, consume=warrant.id)
@@ -263,7 +268,7 @@ class Runner:
             playbook=playbook,
             arguments=playbook.parse(step.arguments),
             system=self._inventory.get(step.system),
-            call=Call(key=f"{op.id}/{left.step}/{left.attempt}"),
+            call=Call(key=step_key(op.id, left.step, left.attempt, direction)),
         )
         snapshot = await self.snapshot_of(left)
         return await self._settle_once(op, prepared, left.step, snapshot, text)
@@ -378,3 +383,8 @@ class Runner:
             changed=changed,
             reasons=(text[:2000],),
         )
+
+
+def step_key(ident: str, number: int, attempt: int, direction: Direction) -> str:
+    """The idempotency key of an attempt: `operation/step/attempt`, or `operation/step/undo-attempt`."""
+    return f"{ident}/{number}/{attempt}" if direction is Direction.DO else f"{ident}/{number}/undo-{attempt}"

@@ -13,9 +13,11 @@ import structlog
 
 from operations.canonical import new_id
 from operations.errors import LedgerUnavailable, StageConflict, TriadError
+from operations.events import ConstitutionAmended
 from operations.stages import Operation, Stage
 from storage.ledger import Ledger
 from triad.flow import Flow
+from triad.law import Law
 
 _LOG: Final = structlog.get_logger("triad.worker")
 WORKABLE: Final = frozenset(
@@ -38,9 +40,12 @@ _LEASE_SECONDS: Final = 30
 class Worker:
     """Advances operations until told to stop."""
 
-    def __init__(self, flow: Flow, ledger: Ledger, *, concurrency: int = 4, sweep_seconds: float = 5.0) -> None:
+    def __init__(
+        self, flow: Flow, ledger: Ledger, law: Law, *, concurrency: int = 4, sweep_seconds: float = 5.0
+    ) -> None:
         self._flow = flow
         self._ledger = ledger
+        self._law = law
         self._concurrency = concurrency
         self._sweep_seconds = sweep_seconds
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -86,6 +91,8 @@ class Worker:
                         self.poke(entry.operation)
                     elif entry.kind == "crown.released":
                         await self._find()
+                    elif isinstance(entry.event, ConstitutionAmended):
+                        self._law.expect(entry.event.enacted)
             except LedgerUnavailable:
                 _LOG.warning("ledger unavailable, listening again")
                 await asyncio.sleep(1)

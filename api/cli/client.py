@@ -39,7 +39,9 @@ class Refused(Stop):
         if problem.get("field"):
             details.append(f"field: {problem['field']}")
         ending = Exit.DENIED if code == "expired" else _STATUS_EXITS.get(status, Exit.ERROR)
-        super().__init__(ending, f"{problem.get('title', 'The service says no')} ({code or status}).", *details, following=hint)
+        super().__init__(
+            ending, f"{problem.get('title', 'The service says no')} ({code or status}).", *details, following=hint
+        )
         self.problem = problem
 
 
@@ -210,7 +212,9 @@ class Client:
         except httpx2.ConnectError as error:
             raise self._unreachable(error) from error
         except httpx2.TransportError as error:
-            again = f"Whether it was recorded is not known. Send it again with --idempotency-key {key}." if key else None
+            again = (
+                f"Whether it was recorded is not known. Send it again with --idempotency-key {key}." if key else None
+            )
             raise Stop(Exit.ERROR, f"The answer of {self.profile.url} did not arrive.", following=again) from error
 
     def _unreachable(self, error: Exception | None) -> Stop:

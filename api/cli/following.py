@@ -1,12 +1,13 @@
 """Follows an operation to its end, or until people are needed, one line an event."""
 
 import time
+from collections.abc import Callable
 from typing import Final, Literal
 
 from api.cli.client import V1, Client, TimeOver, segment
 from api.cli.exits import Exit, Stop, ended, exit_of_stage
-from api.cli.output import JsonObject, Shape, as_line, note, out
-from api.cli.sentences import entry_line, moment
+from api.cli.output import JsonObject, note
+from api.cli.sentences import moment
 
 Until = Literal["end", "people"]
 
@@ -14,13 +15,15 @@ _RESTING: Final = frozenset({"planned", "approved", "escalated", "in_doubt", "ha
 """Stages at which an operation may stand still until a person, or the clock, moves it."""
 
 
-def follow(client: Client, ident: str, shape: Shape, *, until: Until, seconds: float | None) -> JsonObject:
-    """Print what happens to an operation, as it happens.
+def follow(
+    client: Client, ident: str, show: Callable[[JsonObject], None], *, until: Until, seconds: float | None
+) -> JsonObject:
+    """Show what happens to an operation, as it happens.
 
     Args:
         client: the service.
         ident: the operation.
-        shape: jsonl and json print entries on standard output; otherwise they are lines for whoever watches.
+        show: is given each entry.
         until: its end, or also the moment when it waits for people or for its time.
         seconds: give up after this long; None never.
 
@@ -36,7 +39,7 @@ def follow(client: Client, ident: str, shape: Shape, *, until: Until, seconds: f
         for sent in client.events(f"{path}/events", after=-1, until=deadline):
             if sent.kind == "resync":
                 continue
-            _show(sent.entry, shape)
+            show(sent.entry)
             stage = str(sent.entry.get("after", ""))
             if ended(stage):
                 break
@@ -53,13 +56,6 @@ def follow(client: Client, ident: str, shape: Shape, *, until: Until, seconds: f
         raise Stop(
             Exit.INTERRUPTED, "Stopped watching; the operation goes on.", following=f"Follow it: triad op watch {ident}"
         ) from None
-
-
-def _show(entry: JsonObject, shape: Shape) -> None:
-    if shape.form in {"json", "jsonl"}:
-        out(as_line(entry))
-    else:
-        note(entry_line(entry))
 
 
 def waits_for(op: JsonObject) -> str | None:

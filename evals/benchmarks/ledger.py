@@ -39,14 +39,17 @@ async def measure(*, quick: bool = False) -> AsyncIterator[Row]:
     """One writer's latency, then many writers' throughput, then two processes'."""
     rounds, single, many = (2, 200, 50) if quick else (5, 1000, 300)
     with tempfile.TemporaryDirectory(prefix="triad-bench-") as folder:
-        home = Path(folder)
-        home.chmod(0o711)
-        server = await asyncio.to_thread(Embedded.start, home)
+        server = await asyncio.to_thread(_started, Path(folder))
         try:
             async for row in _measured(server, rounds, single, many):
                 yield row
         finally:
             await asyncio.to_thread(server.stop)
+
+
+def _started(home: Path) -> Embedded:
+    home.chmod(0o711)  # the account that root's server runs as must pass through
+    return Embedded.start(home)
 
 
 async def _measured(server: Embedded, rounds: int, single: int, many: int) -> AsyncIterator[Row]:
@@ -58,7 +61,7 @@ async def _measured(server: Embedded, rounds: int, single: int, many: int) -> As
         await _note(ledger)
         size = len((await ledger.raw(after=0, limit=1))[0][1])
         bare = [_insert(connection, bytes(size)) for connection in connections]
-        ours = [lambda: _note(ledger)] * WRITERS
+        ours: list[Append] = [lambda: _note(ledger)] * WRITERS
 
         latencies: dict[str, list[float]] = {"bare": [], "ours": []}
         rates: dict[str, list[float]] = {"bare": [], "ours": []}

@@ -153,13 +153,6 @@ def _there(root: int, witness: str) -> bool:
     return True
 
 
-def _at_most(number: int, first: int, factor: int) -> int:
-    bound = first
-    while bound < number:
-        bound *= factor
-    return bound
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -184,20 +177,19 @@ class ClearExpired(Playbook[ClearExpiredArguments]):
     emergency: ClassVar[bool] = True
 
     async def preview(self, args: ClearExpiredArguments, target: Target) -> Preview:
-        """The rule and its extent. Counts are shown as upper bounds, so that ordinary traffic does not change them."""
+        """The rule, and as an estimate what it would remove at this moment."""
         system: CacheFolder = target.expect(CacheFolder)
         cutoff = _now_ms() - args.older_than_seconds * 1000
         census = await asyncio.to_thread(_take_census, system.path, cutoff, cutoff)
-        files = _at_most(census.expired, 100, 10)
-        size = _at_most(census.expired_bytes, 1 << 20, 16)
         return Preview(
             commands=(
                 f"unlink regular files below {system.path} unchanged for {args.older_than_seconds} s",
                 "rmdir folders that this leaves empty, and empty folders of the same age",
             ),
-            basis={"expired_files_at_most": files, "expired_bytes_at_most": size, "max_files": args.max_files},
-            blast_radius=f"At most {files} files and {size >> 20} MiB of the cache {system.name}.",
+            basis={"folder": system.path, "max_files": args.max_files},
+            blast_radius=f"At most {args.max_files} files of the cache {system.name}.",
             undo="None: a cache may be lost at any time; what is removed is made again when it is asked for.",
+            estimate=f"{census.expired} expired files with {census.expired_bytes} bytes, {census.young} younger ones.",
         )
 
     async def before(self, args: ClearExpiredArguments, target: Target) -> Snapshot:

@@ -106,23 +106,23 @@ class Rotate(Playbook[RotateArguments]):
     reversible: ClassVar[bool] = True
 
     async def preview(self, args: RotateArguments, target: Target) -> Preview:
-        """Which logs are concerned. Sizes grow all the time, so they stand in the snapshot and not here."""
+        """Which logs are concerned, and as an estimate how large they are just now."""
         system: LogFolder = target.expect(LogFolder)
-        names = await to_the_end(lambda: _names(system))
-        listed: list[Json] = list(names)
+        sizes = await to_the_end(lambda: _sizes(system))
+        listed: list[Json] = list(sizes)
+        due = [size for size in sizes.values() if size >= args.minimum_bytes]
         how = "rename to" if args.mode == "rename" else "copy to, then truncate,"
         packing = " and compress with zstd" if args.compress else ""
+        least = f"{args.minimum_bytes} bytes or more"
         return Preview(
             commands=(
-                *(
-                    f"{how} {ARCHIVES}/: {name}, if it has {args.minimum_bytes} bytes or more{packing}"
-                    for name in names
-                ),
+                *(f"{how} {ARCHIVES}/: {name}, if it has {least}{packing}" for name in sizes),
                 f"keep {args.keep} archives of each log",
             ),
             basis={"folder": system.path, "pattern": system.pattern, "logs": listed},
-            blast_radius=f"{len(names)} logs of {system.name} and their archives.",
+            blast_radius=f"{len(sizes)} logs of {system.name} and their archives.",
             undo="The archived bytes are put back in front of what was written since; older archives come back too.",
+            estimate=f"{len(due)} logs with {sum(due)} bytes are large enough now.",
         )
 
     async def before(self, args: RotateArguments, target: Target) -> Snapshot:
@@ -182,9 +182,10 @@ class Rotate(Playbook[RotateArguments]):
         return await to_the_end(lambda: _probe(system, key))
 
 
-def _names(system: LogFolder) -> list[str]:
+def _sizes(system: LogFolder) -> dict[str, int]:
     with opened_folder(system.path) as folder:
-        return _due(folder, system.pattern, 0)
+        names = _due(folder, system.pattern, 0)
+        return {name: about.st_size for name in names if (about := status(folder, name)) is not None}
 
 
 def _before(args: RotateArguments, system: LogFolder) -> Snapshot:

@@ -45,7 +45,7 @@ def _tail(rotation: Rotation, log: RotatedLog) -> str:
 def _restore(folder: int, archives: int, rotation: Rotation, log: RotatedLog) -> Rotation:
     with opened_file(archives, log.archive) as archive:
         if status(folder, log.log) is None:
-            make_fresh(folder, log.log, archive)
+            make_fresh(folder, archives, log.log, archive)
         size = os.fstat(archive).st_size if log.held else log.bytes
         with opened_file(folder, log.log, os.O_RDWR) as live:
             if not _made_longer(archives, rotation, log, live, size):

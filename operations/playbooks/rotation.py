@@ -32,6 +32,7 @@ from operations.playbooks.folder import (
     opened_file,
     remove,
     replace,
+    stage,
     status,
     write_all,
     writer_holds,
@@ -40,7 +41,7 @@ from operations.playbooks.folder import (
 ARCHIVES: Final = "rotated"
 """Name of the folder beside the logs."""
 _MANIFEST: Final = re.compile(r"rotation-(\d{6})\.json")
-_HALF_WRITTEN: Final = re.compile(r"\.triad-[0-9a-f]{16}\.rotation-\d{6}\.json")
+_HALF_WRITTEN: Final = re.compile(r"\.triad-[0-9a-f]{16}\..+")
 _CATCH_UPS: Final = 50
 """How often a log that grows while it is copied is caught up with durably before it is truncated all the same."""
 _MANIFEST_LIMIT: Final = 4 << 20
@@ -130,7 +131,7 @@ def rotations(archives: int) -> list[Rotation]:
 
 
 def tidy(archives: int) -> None:
-    """Remove manifests that an interruption left half-written."""
+    """Remove files that an interruption left half-written."""
     for name in os.listdir(archives):
         if _HALF_WRITTEN.fullmatch(name):
             remove(archives, name)
@@ -270,7 +271,7 @@ def _measured_raw(folder: int, archives: int, rotation: Rotation, log: RotatedLo
     with opened_file(archives, raw) as copy:
         held = False
         if rotation.mode == "rename":
-            make_fresh(folder, log.log, copy)
+            make_fresh(folder, archives, log.log, copy)
             held = writer_holds(copy)
         size, digest = measured(copy)
     archive = log.archive.removesuffix(".zst") if held else log.archive
@@ -278,15 +279,15 @@ def _measured_raw(folder: int, archives: int, rotation: Rotation, log: RotatedLo
     return log.model_copy(update=update)
 
 
-def make_fresh(folder: int, name: str, like: int) -> None:
-    """Make an empty log with the likeness of an open file, unless its writer was first."""
-    with contextlib.suppress(FileExistsError):
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-        try:
-            keep_likeness(fd, like)
-        finally:
-            os.close(fd)
-        os.fsync(folder)
+def make_fresh(folder: int, archives: int, name: str, like: int) -> None:
+    """Make an empty log with the likeness of an open file, at once or not at all, unless its writer was first."""
+    temporary = stage(archives, name, b"", like=like)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, name, src_dir_fd=archives, dst_dir_fd=folder, follow_symlinks=False)
+    finally:
+        remove(archives, temporary)
+    os.fsync(folder)
 
 
 def _truncated(folder: int, archives: int, log: RotatedLog, raw: str) -> bool:

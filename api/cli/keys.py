@@ -1,0 +1,94 @@
+"""`triad key`: API keys, by an admin in person."""
+
+from typing import Annotated, Final, Literal
+
+from cyclopts import App, Parameter
+
+from api.cli.asking import CONSENT, Consent, confirm
+from api.cli.client import V1, Client, segment
+from api.cli.exits import Exit
+from api.cli.output import SHAPE, Column, JsonObject, Shape, note, out, show_list, show_one, styled
+from api.cli.profile import REACH, Reach
+from api.cli.requests import instant
+from api.cli.sentences import moment
+
+app = App(name="key", help="API keys: make one, list them, revoke one.")
+
+RoleName = Literal["requester", "operator", "approver", "auditor", "crown_officer", "admin"]
+
+_LIST: Final = (
+    Column("fingerprint", lambda key: key["fingerprint"]),
+    Column("principal", lambda key: key["principal"]),
+    Column("kind", lambda key: key["kind"]),
+    Column("person", lambda key: key["person"]),
+    Column("roles", lambda key: ", ".join(key["roles"])),
+    Column("created", lambda key: moment(key["created"])),
+    Column("expires", lambda key: moment(key["expires"]) or "never"),
+    Column("revoked", lambda key: moment(key["revoked"])),
+)
+
+
+@app.command
+def create(
+    principal: str,
+    /,
+    *,
+    role: Annotated[tuple[RoleName, ...], Parameter(name=["-r", "--role"], negative=(), metavar="ROLE")],
+    kind: Annotated[Literal["person", "service"], Parameter(metavar="KIND")] = "person",
+    person: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    expires: Annotated[str | None, Parameter(metavar="WHEN")] = None,
+    reach: Reach = REACH,
+    shape: Shape = SHAPE,
+) -> int:
+    """Make a key. It is printed this once and cannot be shown again.
+
+    Args:
+        principal: who it speaks for.
+        role: what it may be used for; give it once for each.
+        kind: a person or a service.
+        person: the human behind it, the principal itself unless told: two keys of one person are one approver.
+        expires: when it stops counting: 2027-01-01, or +90d.
+        reach: the service.
+        shape: of the output.
+    """
+    body: JsonObject = {"principal": principal, "kind": kind, "person": person or principal, "roles": list(role)}
+    if expires is not None:
+        body["expires"] = instant(expires)
+    with Client.of(reach) as client:
+        made = client.post(f"{V1}/keys", body).data
+    if shape.form == "table":
+        note(f"The key of {made['principal']} ({made['fingerprint']}). It is shown this once:")
+        out(made["key"])
+    else:
+        show_one(shape, made, lambda: styled(made["key"]), model="KeyMade", ident="fingerprint")
+    return Exit.OK
+
+
+@app.command(name="list")
+def list_keys(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
+    """List every key there ever was, without its secret.
+
+    Args:
+        reach: the service.
+        shape: of the output.
+    """
+    with Client.of(reach) as client:
+        found = client.get(f"{V1}/keys").data["items"]
+    show_list(shape, found, _LIST, model="KeyView", ident="fingerprint")
+    return Exit.OK
+
+
+@app.command
+def revoke(fingerprint: str, /, *, consent: Consent = CONSENT, reach: Reach = REACH) -> int:
+    """Make a key invalid at once and for good.
+
+    Args:
+        fingerprint: of the key, as `triad key list` prints it.
+        consent: how to ask.
+        reach: the service.
+    """
+    confirm(f"Revoke {fingerprint} for good?", consent)
+    with Client.of(reach) as client:
+        client.delete(f"{V1}/keys/{segment(fingerprint)}")
+    note(f"{fingerprint} counts no more.")
+    return Exit.OK
