@@ -7,6 +7,7 @@ which equals RFC 8785 as long as object keys are ASCII; `canonical` refuses ever
 import hashlib
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -40,7 +41,7 @@ def _utc_milliseconds(value: datetime) -> datetime:
 
 def instant_text(value: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-11-20T18:00:00.000Z`."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 Instant = Annotated[
@@ -62,28 +63,31 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def _check(value: Json, depth: int) -> None:  # noqa: C901 - one case a JSON type
-    if depth > MAX_DEPTH:
+def _check(value: Json, depth: int) -> None:  # noqa: C901, PLR0912 - one case a JSON type
+    if isinstance(value, dict):
+        for key in value:
+            if not key.isascii() or "\x00" in key:
+                raise ValueError("object keys must be ASCII")
+        items: Iterable[Json] = value.values()
+    elif isinstance(value, list):
+        items = value
+    else:
+        items = (value,)
+        depth -= 1
+    if depth >= MAX_DEPTH and items:
         raise ValueError("nested too deeply")
-    match value:
-        case None | bool():
-            return
-        case str():
-            if "\x00" in value:
+    for item in items:  # a loop, not a call, for each scalar: this is on the path of every ledger entry
+        if isinstance(item, str):
+            if "\x00" in item:
                 raise ValueError("U+0000 in a string")
-        case int():
-            if abs(value) > SAFE_INTEGER:
-                raise ValueError("integer beyond 2^53-1")
-        case list():
-            for item in value:
-                _check(item, depth + 1)
-        case dict():
-            for key, item in value.items():
-                if not key.isascii() or "\x00" in key:
-                    raise ValueError("object keys must be ASCII")
-                _check(item, depth + 1)
-        case _:
-            raise ValueError(f"{type(value).__name__} has no canonical form")
+        elif isinstance(item, dict | list):
+            _check(item, depth + 1)
+        elif item is None or isinstance(item, bool):
+            continue
+        elif not isinstance(item, int):
+            raise ValueError(f"{type(item).__name__} has no canonical form")
+        elif abs(item) > SAFE_INTEGER:
+            raise ValueError("integer beyond 2^53-1")
 
 
 def canonical(value: Json) -> bytes:

@@ -10,6 +10,7 @@ import asyncpg
 
 from operations.errors import Conflict, LedgerCorrupt, StageConflict, TriadError, WarrantRefused
 from storage.draft import HeadChange, Place, Unit
+from storage.nodes import STRIDE
 from storage.signer import Signer
 from storage.tree import Frontier, leaf_hash
 
@@ -110,7 +111,7 @@ class Batch:
         self._places = places
         self._arguments: tuple[object, ...] = (
             *(base.size, self.token, entries, hashes, operations, kinds),
-            *_columns(nodes, 3),
+            *_columns((node for node in nodes if node.level % STRIDE == 0), 3),
             *(frontier.size, frontier.encode(), constitution, halted, self.root, note),
             *self._rows(),
             change.replaces,

@@ -43,7 +43,7 @@ ledger_node: Final = Table(
     Column("idx", BigInteger, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary, nullable=False),
 )
-"""Complete subtrees from level 1 up; level 0 is `ledger_leaf.hash`."""
+"""Complete subtrees of every fourth level; level 0 is `ledger_leaf.hash`, the levels between are hashed again."""
 
 ledger_head: Final = Table(
     "ledger_head",

@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import httpx2
+
 from api.app import create_app
 from api.serve import HttpServer
 from api.settings import Settings, load_settings
@@ -212,7 +213,7 @@ class World:
         return asyncio.run(fetch())
 
     def marks(self) -> tuple[int, int]:
-        """How many operations there are, and entries beside them: what goes on by itself in the background adds none."""
+        """How many operations there are, and entries beside them: what runs by itself adds none."""
         alone: int = self.sql("SELECT count(*) FROM ledger_leaf WHERE operation IS NULL")
         return self.operations(), alone
 

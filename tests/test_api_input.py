@@ -188,7 +188,9 @@ def test_a_request_that_would_not_fit_into_an_entry_is_refused(doors: World, rit
     assert doors.marks() == before
 
 
-@pytest.mark.parametrize("text", ["\u0001" * 2000, "💥" * 2000, "'; DROP TABLE ledger_leaf; --", "{{7*7}}", "‮" * 50])
+@pytest.mark.parametrize(
+    "text", ["\u0001" * 2000, "💥" * 2000, "'; DROP TABLE ledger_leaf; --", "{{7*7}}", "\u202e" * 50]
+)
 def test_any_text_that_can_be_kept_comes_back_as_it_was_sent(doors: World, rita: str, text: str) -> None:
     body = {"type": "monitoring", "description": text, "systems": ["host"]}
     answer = doors.post(OPERATIONS, rita, body)

@@ -1,12 +1,13 @@
 """What a single caller may rely on: moves, refusals, folds, evidence, proofs."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from operations import events as e
 from operations.canonical import canonical_record, new_id, sha256
-from operations.errors import Conflict, IllegalMove, NotFound, StageConflict, WarrantRefused
+from operations.errors import Conflict, IllegalMove, LedgerCorrupt, NotFound, StageConflict, WarrantRefused
 from operations.model import Actor, Branch, Tokens
 from operations.stages import Stage
 from storage import tree
@@ -294,6 +295,21 @@ async def test_a_claim_is_exclusive_until_it_ends(ledger: Ledger) -> None:
     assert not await ledger.renew(op.id, "w1", first, 60)
     await ledger.release(op.id, "w1", first)
     assert await ledger.claim(op.id, "w1", 60) is None
+
+
+async def test_proofs_between_any_two_sizes_verify(ledger: Ledger) -> None:
+    await asyncio.gather(*(ledger.note(denied(str(number)), BY_ANA) for number in range(299)))
+    leaves = [tree.leaf_hash(data) for _, data in await ledger.raw()]
+    roots = {size: tree.Frontier().extend(leaves[:size])[0].root() for size in range(1, 301)}
+    for new in (2, 16, 17, 255, 256, 257, 300):
+        for index in {0, new // 3, new - 1}:
+            proof = await ledger.inclusion(index, new)
+            assert tree.verify_inclusion(leaves[index], index, new, proof, roots[new])
+        for old in {1, new // 2, new - 1, new}:
+            proof = await ledger.consistency(old, new)
+            assert tree.verify_consistency(old, roots[old], new, roots[new], proof)
+    with pytest.raises(LedgerCorrupt, match="missing"):
+        await ledger.inclusion(0, 512)
 
 
 async def test_checkpoint_and_proofs_verify_with_the_public_key_alone(ledger: Ledger, tmp_path: Path) -> None:

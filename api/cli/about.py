@@ -2,9 +2,9 @@
 
 import importlib.metadata
 import platform
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from api.cli.client import Client
 from api.cli.exits import MEANINGS, VERIFY_MEANINGS, Exit
@@ -40,7 +40,9 @@ def status(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
 
 def _health(found: JsonObject) -> str:
     lines = [f"{found['summary']} (Triad {found['version']})"]
-    return "\n".join([*lines, *(f"  {name}: {each['status']}, {each['output']}" for name, each in found["checks"].items())])
+    return "\n".join(
+        [*lines, *(f"  {name}: {each['status']}, {each['output']}" for name, each in found["checks"].items())]
+    )
 
 
 def version_text() -> str:
@@ -72,11 +74,11 @@ def exit_codes(*, shape: Shape = SHAPE) -> int:
         shape: of the output.
     """
     rows: list[JsonObject] = [{"code": int(code), "meaning": text} for code, text in MEANINGS.items()]
-    show_list(shape, rows, _ROWS("code"), model="Topic", ident="code")
+    show_list(shape, rows, _rows("code"), model="Topic", ident="code")
     if shape.form == "table":
         out("\n`triad audit verify` has its own:\n")
         own: list[JsonObject] = [{"code": code, "meaning": text} for code, text in VERIFY_MEANINGS.items()]
-        show_list(shape, own, _ROWS("code"), model="Topic", ident="code")
+        show_list(shape, own, _rows("code"), model="Topic", ident="code")
     return Exit.OK
 
 
@@ -88,11 +90,11 @@ def environment(*, shape: Shape = SHAPE) -> int:
         shape: of the output.
     """
     rows: list[JsonObject] = [{"name": name, "meaning": text} for name, text in ENVIRONMENT.items()]
-    show_list(shape, rows, _ROWS("name"), model="Topic", ident="name")
+    show_list(shape, rows, _rows("name"), model="Topic", ident="name")
     return Exit.OK
 
 
-def _ROWS(first: str) -> tuple[Column, Column]:
+def _rows(first: str) -> tuple[Column, Column]:
     return (Column(first, lambda row: row[first]), Column("meaning", lambda row: row["meaning"]))
 
 

@@ -17,9 +17,7 @@ app.command(
     name="verify",
     help="Verify a ledger from its bytes: root, signature, and what the entries mean.",
 )
-app.command(
-    "api.cli.verification:copy", name="copy", help="Write a copy of the ledger that can be verified anywhere."
-)
+app.command("api.cli.verification:copy", name="copy", help="Write a copy of the ledger that can be verified anywhere.")
 
 _NEWER_THAN_ALL: Final = 2**53 - 1
 _EVERYTHING: Final = 10**9

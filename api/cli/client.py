@@ -99,18 +99,18 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def get(self, path: str, *, also: tuple[int, ...] = (), **query: object) -> Answer:
+    def get(self, path: str, *, also: tuple[int, ...] = (), query: JsonObject | None = None) -> Answer:
         """Read something.
 
         Args:
             path: below the address.
             also: statuses whose body is an answer although they say failure.
-            **query: parameters; None is left out.
+            query: parameters; None is left out.
 
         Raises:
             Stop: it says no, or does not answer.
         """
-        found = {name: value for name, value in query.items() if value is not None}
+        found = {name: value for name, value in (query or {}).items() if value is not None}
         return _answer(self._send("GET", path, params=found), also)
 
     def text(self, path: str, accept: str) -> str:
@@ -136,9 +136,9 @@ class Client:
     def items(self, path: str, *, most: int, **query: object) -> Iterator[JsonObject]:
         """The things of a list, over as many pages as it takes, `most` of them at most."""
         following: str | None = path
-        page = {**query, "limit": min(most, 200)}
+        page: JsonObject = {**query, "limit": min(most, 200)}
         while following and most > 0:
-            answer = self.get(following, **page)
+            answer = self.get(following, query=page)
             for item in answer.data["items"][:most]:
                 most -= 1
                 yield item

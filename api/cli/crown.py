@@ -43,5 +43,7 @@ def release(
 def _say(verb: str, sentence: str, reason: str, once: Once, reach: Reach, shape: Shape) -> int:
     with Client.of(reach) as client:
         found = client.post(f"{V1}/{verb}", {"reason": reason}, key=once.key).data
-    show_one(shape, found, lambda: styled(f"{sentence} Entry {found['index']} says so."), model="HaltView", ident="index")
+    show_one(
+        shape, found, lambda: styled(f"{sentence} Entry {found['index']} says so."), model="HaltView", ident="index"
+    )
     return Exit.OK

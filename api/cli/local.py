@@ -1,6 +1,5 @@
 """`triad up`, `migrate` and `demo`: what works on a home folder. The server's libraries are loaded when they are needed."""
 
-import asyncio
 import contextlib
 import signal
 import socket
@@ -103,7 +102,6 @@ def demo(*, home: HomeFolder = None) -> int:
     """
     from api.cli import stage  # noqa: PLC0415 - see `up`
 
-    asyncio.get_event_loop_policy()
     return stage.play(home, _bold)
 
 

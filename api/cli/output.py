@@ -121,6 +121,15 @@ def console(stream: IO[str]) -> "Console":
     )
 
 
+def write(what: "RenderableType", stream: IO[str]) -> None:
+    """Print something of rich's, without the blanks that it fills lines with."""
+    screen = console(stream)
+    with screen.capture() as captured:
+        screen.print(what)
+    stream.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().splitlines()))
+    stream.flush()
+
+
 def show_list(
     shape: Shape, items: Sequence[JsonObject], columns: Sequence[Column], *, model: str, ident: str = "id"
 ) -> None:
@@ -168,7 +177,7 @@ def show_one(
         case "id":
             out(str(item[ident]))
         case "table":
-            console(sys.stdout).print(body())
+            write(body(), sys.stdout)
 
 
 def facts(item: JsonObject, lines: Iterable[Column]) -> "RenderableType":
@@ -205,7 +214,7 @@ def _table(items: Sequence[JsonObject], columns: Sequence[Column]) -> None:
     for item in items:
         texts = (column.text(item) for column in columns)
         table.add_row(*("" if text is None else styled(text) for text in texts))
-    console(sys.stdout).print(table)
+    write(table, sys.stdout)
 
 
 def _picked(shape: Shape, items: Sequence[JsonObject], model: str) -> Sequence[JsonObject] | None:

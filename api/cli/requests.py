@@ -15,7 +15,7 @@ from api.cli.client import V1, Client
 from api.cli.exits import Exit, Stop
 from api.cli.following import ending, follow
 from api.cli.operations import operation_body
-from api.cli.output import SHAPE, Column, JsonObject, Shape, console, facts, note, show_one, styled
+from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, show_one, styled, write
 from api.cli.profile import REACH, Reach
 from api.cli.sentences import entry_line
 
@@ -259,4 +259,4 @@ def _object(file: Path) -> JsonObject:
 
 def show_card(text: str) -> None:
     """Something to be read before a decision, on standard error: standard output is for the outcome."""
-    console(sys.stderr).print(styled(text))
+    write(styled(text), sys.stderr)

@@ -20,7 +20,9 @@ _ME: Final = (
 )
 
 
-def login(*, token: Annotated[str | None, Parameter(metavar="-", allow_leading_hyphen=True)] = None, reach: Reach = REACH) -> int:
+def login(
+    *, token: Annotated[str | None, Parameter(metavar="-", allow_leading_hyphen=True)] = None, reach: Reach = REACH
+) -> int:
     """Keep a key for later calls, after the service has accepted it.
 
     Args:

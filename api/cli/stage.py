@@ -32,9 +32,7 @@ def play(folder: Path | None, say: Callable[[str], None]) -> int:
         try:
             scenes = asyncio.run(_played(settings, home, server, say))
         except DemoFailed as error:
-            raise Stop(
-                Exit.UNSUCCESSFUL, str(error), following=f"See `triad doctor --home {home.path}`."
-            ) from error
+            raise Stop(Exit.UNSUCCESSFUL, str(error), following=f"See `triad doctor --home {home.path}`.") from error
         except TriadError as error:
             raise Stop(Exit.ERROR, str(error), following=f"See `triad doctor --home {home.path}`.") from error
         finally:

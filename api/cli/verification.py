@@ -111,9 +111,7 @@ def _home_report(
     try:
         with database_of(settings, "audit verify") as dsn:
             signed = ask_ledger(dsn, lambda reader: reader.checkpoint())
-            report = verify_entries(
-                _readable(dsn, _size_of(signed)), signed, trusted, older=older, semantics=semantics
-            )
+            report = verify_entries(_readable(dsn, _size_of(signed)), signed, trusted, older=older, semantics=semantics)
     except Stop as stop:
         raise Stop(Code.INPUT, stop.sentence, *stop.details, following=stop.following) from stop
     if before is None or report.size is None or report.root is None:
@@ -138,7 +136,9 @@ def _own_key(home: Home, origin: str) -> VerifierKey:
     try:
         key = log_key(home, origin)
     except (LedgerUnavailable, LedgerCorrupt) as error:
-        raise Stop(Code.INPUT, "The log's key cannot be used.", str(error), following="docs/runbooks/keys.md") from error
+        raise Stop(
+            Code.INPUT, "The log's key cannot be used.", str(error), following="docs/runbooks/keys.md"
+        ) from error
     if key is None:
         raise Stop(
             Code.INPUT,
