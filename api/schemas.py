@@ -19,7 +19,8 @@ from operations.model import (
     RunMode,
     Words,
 )
-from operations.stages import Approval, CheckRecord, Stage, Verdict
+from operations.operation import Approval, CheckRecord, Verdict
+from operations.stages import Stage
 from operations.systems import Environment, SystemKind, SystemName
 from storage.rules import Problem as LedgerProblem
 

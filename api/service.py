@@ -17,8 +17,8 @@ from api.settings import Settings
 from operations.canonical import Digest
 from operations.errors import ConstitutionChanged, ConstitutionInvalid
 from operations.model import Principal
+from operations.operation import Operation
 from operations.policy import Action, Context, Decision, Kind, Resource
-from operations.stages import Operation
 from storage.idempotency import Idempotency
 from storage.keys import ApiKeys
 from triad.assembly import Triad

@@ -22,8 +22,9 @@ from operations.canonical import now
 from operations.errors import NotFound
 from operations.events import PlanProposed
 from operations.model import Direction, Plan, Principal, Step
+from operations.operation import Operation
 from operations.policy import Action
-from operations.stages import Operation, Stage
+from operations.stages import Stage
 from operations.systems import Inventory
 from storage.entry import Entry
 from triad.approval import missing, standing

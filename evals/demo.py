@@ -16,7 +16,8 @@ from operations.canonical import JsonObject, sha256
 from operations.errors import Refusal
 from operations.events import CheckEvaluated, VerdictGiven, WarrantDenied
 from operations.model import OperationType, Principal, PrincipalKind, Request, Role
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from operations.systems import ConfigFile
 from storage.copies import read_copy, write_copy
 from storage.verify import verify

@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
 from operations.canonical import Record
 from operations.errors import NotAllowed
 from operations.model import Authority, Direction, OperationType, Principal, PrincipalId, Request, Ruling, RunMode
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from operations.systems import Environment
 
 

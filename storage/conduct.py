@@ -7,7 +7,8 @@ from datetime import datetime
 from operations import events as e
 from operations.evidence import Effect
 from operations.model import Direction, Ruling
-from operations.stages import Attempt, Operation, Stage
+from operations.operation import Attempt, Operation
+from operations.stages import Stage
 from storage.entry import Entry
 from storage.rules import CLOCK_TOLERANCE, Rule
 

@@ -10,7 +10,8 @@ from operations import events as e
 from operations.canonical import SAFE_INTEGER
 from operations.errors import TriadError
 from operations.model import Actor
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from storage.entry import Entry
 
 _NO_CONSTITUTION: Final = "0" * 64

@@ -15,11 +15,11 @@ from typing import Final, Self
 import asyncpg
 
 from operations import events as e
-from operations import stages
 from operations.canonical import canonical_record, new_id, now
 from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
 from operations.model import Actor, Branch, OperationId
-from operations.stages import Operation, Stage
+from operations.operation import Operation, apply, begin
+from operations.stages import Stage
 from storage.draft import (
     Consumption,
     Creation,
@@ -155,7 +155,7 @@ class Ledger(Reader):
                 ),
             )
         )
-        return stages.begin(ident, event, at, place.constitution, actor.trace)
+        return begin(ident, event, at, place.constitution, actor.trace)
 
     async def record(
         self,
@@ -320,7 +320,7 @@ class Ledger(Reader):
         drafts: list[Draft] = []
         evidence: list[tuple[str, bytes]] = []
         for act in acts:
-            before, after = after, stages.apply(after, act.event, at)
+            before, after = after, apply(after, act.event, at)
             moved = Move(before=before.stage, after=after.stage, version=after.version) if act.event.moves else None
             drafts.append(
                 Draft(

@@ -10,7 +10,8 @@ from operations import events as e
 from operations.canonical import Digest, Record
 from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
 from operations.model import Plan
-from operations.stages import Operation, Stage, apply, begin
+from operations.operation import Operation, apply, begin
+from operations.stages import Stage
 from storage import tree
 from storage.entry import Entry
 from storage.evidence import read_evidence

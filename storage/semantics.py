@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from operations import events as e
-from operations import stages
 from operations.errors import IllegalMove
-from operations.stages import Operation, Stage
+from operations.operation import Operation, apply, begin
+from operations.stages import Stage
 from storage.conduct import Case, Conduct, check_actor
 from storage.entry import Entry
 from storage.rules import BRANCHES, CLOCK_TOLERANCE, OpenStep, Problem, Rule
@@ -162,7 +162,7 @@ class Replay:
                 self._report(at, Rule.OPERATION, f"{ident} is requested a second time.")
                 return
             check_actor(self._report, at, entry, event.requester.id)
-            op = stages.begin(ident, event, entry.time, entry.constitution, entry.trace)
+            op = begin(ident, event, entry.time, entry.constitution, entry.trace)
             self._cases[ident] = Case(op)
             self._compare(at, entry, None, op)
             return
@@ -175,7 +175,7 @@ class Replay:
         self._conduct.check(at, entry, case, halted=self._halted)
         before = case.op
         try:
-            case.op = stages.apply(before, event, entry.time)
+            case.op = apply(before, event, entry.time)
         except IllegalMove as error:
             self._report(at, Rule.MOVE, f"{error}.")
         self._compare(at, entry, before.stage, case.op)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agents.minds import Minds
 from operations.model import Principal, Request
-from operations.stages import Operation
+from operations.operation import Operation
 from storage.verify import Report, verify
 from tests.conftest import Database
 from tests.samples import ADA, sample_catalogue, sample_inventory

@@ -1,4 +1,4 @@
-"""Boots the real application on a real database and a real port, in a thread of its own, for tests of the HTTP surface."""
+"""Boots the real application on a real database and a real port, in a thread of its own, for tests over HTTP."""
 
 import asyncio
 import itertools
@@ -135,11 +135,10 @@ class World:
 
     def call(self, method: str, path: str, key: str | None = None, body: Any = None, **headers: str) -> httpx2.Response:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        content = {"content": body, "headers": {**JSON, **names}} if isinstance(body, bytes) else {"headers": names}
-        if body is not None and not isinstance(body, bytes):
-            content["json"] = body
         with self.client(key) as client:
-            return client.request(method, path, **content)
+            if isinstance(body, bytes):
+                return client.request(method, path, content=body, headers={**JSON, **names})
+            return client.request(method, path, json=body, headers=names)
 
     def get(self, path: str, key: str | None = None, **headers: str) -> httpx2.Response:
         return self.call("GET", path, key, **headers)

@@ -7,12 +7,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from operations import events as e
-from operations import stages
+from operations import operation
 from operations.canonical import sha256
 from operations.errors import IllegalMove
 from operations.evidence import Effect
 from operations.model import Branch, Direction, OperationType, Principal, PrincipalKind, Request, Role, Ruling, RunMode
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from storage import checkpoint, tree
 from storage.checkpoint import Checkpoint, Note, VerifierKey
 from storage.entry import Entry
@@ -85,12 +86,12 @@ class Logbook:
         assert op is not None
         if isinstance(event, e.OperationRequested):
             before = None
-            after = self.ops[op] = stages.begin(op, event, at, self.law, None)
+            after = self.ops[op] = operation.begin(op, event, at, self.law, None)
         else:
             held = self.ops[op]
             before = held.stage
             try:
-                after = self.ops[op] = stages.apply(held, event, at)
+                after = self.ops[op] = operation.apply(held, event, at)
             except IllegalMove:
                 after = held
         return {"before": before, "after": after.stage, "seq": after.version}

@@ -22,7 +22,7 @@ from operations.model import (
     RunMode,
     Step,
 )
-from operations.stages import Operation
+from operations.operation import Operation
 from storage.ledger import Act, Ledger
 
 ANA = Principal(id="ana", kind=PrincipalKind.PERSON, person="ana")

@@ -14,7 +14,7 @@ from storage.embedded import Embedded
 from tests.doors import World, world
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {"/livez", "/readyz", "/health", "/api/v1/version", "/problems/{type}"}
+PUBLIC = {"/livez", "/readyz", "/health", "/api/v1/version", "/problems/{code}"}
 ROUTES = sorted(
     (method.upper(), path)
     for path, methods in create_app(load_settings(folder=Path("/")), lambda _key: None).openapi()["paths"].items()
@@ -28,7 +28,7 @@ REQUIRED = {
     ("GET", "/monitoring/stream"),
     ("GET", "/api/verification/audit"),
     ("POST", "/api/v1/operations"),
-    ("POST", "/api/v1/approvals/{id}/decision"),
+    ("POST", "/api/v1/approvals/{ident}/decision"),
 }
 
 
@@ -64,7 +64,7 @@ def test_a_stranger_gets_nothing(doors: World, method: str, path: str, credentia
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] in PUBLIC])
 def test_what_is_public_answers_strangers(doors: World, method: str, path: str) -> None:
-    assert doors.call(method, path.replace("{type}", "plan-changed")).status_code == 200
+    assert doors.call(method, path.replace("{code}", "plan-changed")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_the_document_is_whole(doors: World) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_problem_has_a_page_that_says_what_to_do_next(doors: World, code: str) -> None:
-    answer = doors.get(f"/problems/{type}")
+    answer = doors.get(f"/problems/{code}")
     assert answer.headers["content-type"].startswith("text/markdown")
     assert CODES[code].next in answer.text
-    page = doors.get(f"/problems/{type}", Accept="text/html")
+    page = doors.get(f"/problems/{code}", Accept="text/html")
     assert page.headers["content-type"].startswith("text/html")
     assert "<script" not in page.text
 

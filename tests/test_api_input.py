@@ -202,7 +202,8 @@ def test_any_text_that_can_be_kept_comes_back_as_it_was_sent(doors: World, rita:
 @pytest.mark.parametrize("value", ["", "a b", "ü".encode().decode("latin-1"), "x" * 256])
 def test_an_idempotency_key_has_a_form(doors: World, rita: str, value: str) -> None:
     with doors.client(rita) as client:
-        answer = client.post(OPERATIONS, json=VACUUM, headers={"Idempotency-Key": value.encode("latin-1")})
+        headers = {b"Idempotency-Key": value.encode("latin-1")}
+        answer = client.post(OPERATIONS, json=VACUUM, headers=headers)
     assert (answer.status_code, answer.json()["field"]) == (400, "Idempotency-Key")
 
 

@@ -14,8 +14,9 @@ from operations import events as e
 from operations.canonical import digest_of, new_id, now
 from operations.errors import WarrantRefused
 from operations.model import Direction, Plan, RunMode, Step
+from operations.operation import Approval, Attempt, Operation, apply, begin
 from operations.playbook import Catalogue, Target
-from operations.stages import Approval, Attempt, Operation, Stage, apply, begin
+from operations.stages import Stage
 from tests.samples import ADA, WriteNote, request, sample_catalogue, sample_inventory
 from triad.gate import Attempted, Grounds, check, check_preview
 from triad.warrant import Issuer, Warrant

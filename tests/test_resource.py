@@ -7,8 +7,9 @@ from operations import events
 from operations.canonical import now
 from operations.evidence import Effect, Preview
 from operations.model import Direction, Plan, RunMode, Step
+from operations.operation import Approval, CheckRecord, Operation, Verdict, begin
 from operations.policy import Resource
-from operations.stages import Approval, CheckRecord, Operation, Stage, Verdict, begin
+from operations.stages import Stage
 from operations.systems import Environment
 from tests.policy_cases import CONSTITUTION, EXECUTIVE, FAVOURABLE, NOW, RITA, A
 from tests.samples import request

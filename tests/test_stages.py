@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from operations import events as e
-from operations import stages
+from operations import operation, stages
 from operations.canonical import sha256
 from operations.errors import IllegalMove
 from operations.evidence import Effect, Preview
@@ -23,7 +23,8 @@ from operations.model import (
     RunMode,
     Step,
 )
-from operations.stages import TRANSITIONS, Operation, Stage
+from operations.operation import Operation
+from operations.stages import TRANSITIONS, Stage
 
 IDENT = "op_00000000000000000000000001"
 AT = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
@@ -191,7 +192,7 @@ ANNOTATIONS: tuple[e.Event, ...] = (
 
 
 def asked() -> Operation:
-    return stages.begin(IDENT, ASKED, AT, LAW, "a" * 32)
+    return operation.begin(IDENT, ASKED, AT, LAW, "a" * 32)
 
 
 def at_stage(stage: Stage) -> Operation:
@@ -201,7 +202,7 @@ def at_stage(stage: Stage) -> Operation:
 def folded(*events: e.Event) -> Operation:
     op = asked()
     for event in events:
-        op = stages.apply(op, event, LATER)
+        op = operation.apply(op, event, LATER)
     return op
 
 
@@ -238,7 +239,7 @@ def test_every_stage_can_be_reached_from_a_request_and_every_live_one_can_end() 
     while waiting:
         op = waiting.popleft()
         for signal in TRANSITIONS[op.stage]:
-            after = stages.apply(op, BY_SIGNAL[signal], LATER)
+            after = operation.apply(op, BY_SIGNAL[signal], LATER)
             if after.stage not in reached:
                 reached.add(after.stage)
                 waiting.append(after)
@@ -256,7 +257,7 @@ def test_every_stage_can_be_reached_from_a_request_and_every_live_one_can_end() 
 )
 def test_each_row_moves_the_operation_to_its_stage(stage: Stage, signal: str, after: Stage) -> None:
     op = at_stage(stage)
-    moved = stages.apply(op, BY_SIGNAL[signal], LATER)
+    moved = operation.apply(op, BY_SIGNAL[signal], LATER)
     assert (moved.stage, moved.version, moved.updated) == (after, op.version + 1, LATER)
     assert (op.stage, op.version, op.updated) == (stage, 1, AT)
 
@@ -269,7 +270,7 @@ def test_whatever_the_table_does_not_list_raises_and_changes_nothing(stage: Stag
         if signal in TRANSITIONS[stage]:
             continue
         with pytest.raises(IllegalMove) as refusal:
-            stages.apply(op, event, LATER)
+            operation.apply(op, event, LATER)
         assert (refusal.value.stage, refusal.value.signal) == (stage.value, signal)
         with pytest.raises(IllegalMove):
             stages.move(stage, event)
@@ -281,7 +282,7 @@ def test_annotations_leave_the_operation_as_it_is_at_every_stage(stage: Stage) -
     op = at_stage(stage)
     for event in ANNOTATIONS:
         assert stages.move(stage, event) is stage
-        assert stages.apply(op, event, LATER) is op
+        assert operation.apply(op, event, LATER) is op
 
 
 def test_an_operation_is_never_requested_again() -> None:
@@ -353,7 +354,7 @@ def test_approvals_are_kept_in_order_with_their_time_and_withdrawn_by_name() -> 
         ("ap_1", "dana", LATER, PLAN),
         ("ap_2", "eve", LATER, PLAN),
     ]
-    after = stages.apply(op, BY_SIGNAL["approval.withdrawn"], LATER)
+    after = operation.apply(op, BY_SIGNAL["approval.withdrawn"], LATER)
     assert [a.id for a in after.approvals] == ["ap_2"]
 
 
@@ -383,7 +384,7 @@ def test_an_attempt_is_issued_intended_and_done() -> None:
     op = running(issued())
     assert [(a.step, a.attempt, a.warrant, a.status) for a in op.attempts] == [(1, 1, "wr_1", "issued")]
     assert not op.applied()
-    op = stages.apply(op, intended(), LATER)
+    op = operation.apply(op, intended(), LATER)
     assert (op.attempts[0].status, op.attempts[0].effect, op.attempts[0].snapshot) == (
         "intended",
         Effect.ONCE_PROBE,
@@ -391,7 +392,7 @@ def test_an_attempt_is_issued_intended_and_done() -> None:
     )
     assert op.applied() == (1,)
     assert not op.settled(1)
-    op = stages.apply(op, DONE, LATER)
+    op = operation.apply(op, DONE, LATER)
     last = op.latest(1, Direction.DO)
     assert last is not None
     assert (last.status, last.changed, last.summary, last.evidence) == ("done", True, "Rotated.", (PLAN,))
@@ -416,9 +417,9 @@ def test_an_outcome_touches_only_the_attempt_of_its_warrant() -> None:
 def test_a_doubt_parks_the_operation_until_somebody_settles_it() -> None:
     op = running(issued(), intended(), DOUBT)
     assert (op.stage, op.attempts[0].status, op.applied()) == (Stage.IN_DOUBT, "in_doubt", (1,))
-    happened = stages.apply(op, reconciled(), LATER)
+    happened = operation.apply(op, reconciled(), LATER)
     assert (happened.stage, happened.attempts[0].status, happened.applied()) == (Stage.RUNNING, "done", (1,))
-    not_happened = stages.apply(op, reconciled(happened=False), LATER)
+    not_happened = operation.apply(op, reconciled(happened=False), LATER)
     assert (not_happened.attempts[0].status, not_happened.applied()) == ("failed", ())
 
 
@@ -476,10 +477,10 @@ def test_a_crown_officer_settles_an_escalation(ruling: str, stage: Stage) -> Non
 def test_a_rollback_goes_step_by_step_and_says_whether_all_is_back(restored: bool, stage: Stage) -> None:
     op = running(*EVALUATED, ruled(Ruling.ROLLBACK), BY_SIGNAL["rollback.ordered"])
     assert (op.stage, op.rollback, op.reasons) == (Stage.ROLLING_BACK, (2, 1), ("It failed.",))
-    op = stages.apply(op, issued("wr_9", 2, Direction.UNDO), LATER)
-    op = stages.apply(op, intended("wr_9", 2, Direction.UNDO), LATER)
+    op = operation.apply(op, issued("wr_9", 2, Direction.UNDO), LATER)
+    op = operation.apply(op, intended("wr_9", 2, Direction.UNDO), LATER)
     assert op.applied() == (), "undoing is not applying"
-    op = stages.apply(op, e.RollbackDone(restored=restored, reasons=("Looked.",)), LATER)
+    op = operation.apply(op, e.RollbackDone(restored=restored, reasons=("Looked.",)), LATER)
     assert (op.stage, op.reasons) == (stage, ("Looked.",))
 
 
@@ -500,4 +501,4 @@ def test_cancelled_and_expired_operations_say_why() -> None:
 def test_events_that_only_move_leave_everything_else(signal: str) -> None:
     stage = next(stage for stage, row in TRANSITIONS.items() if signal in row)
     op = at_stage(stage)
-    assert changed(op, stages.apply(op, BY_SIGNAL[signal], LATER)) == set()
+    assert changed(op, operation.apply(op, BY_SIGNAL[signal], LATER)) == set()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from tests.bench import Bench, bench
 from tests.conftest import Database
 from tests.samples import CLEO, DANA, request

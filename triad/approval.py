@@ -7,8 +7,8 @@ from agents.crown import Crown
 from operations.canonical import now
 from operations.events import OperationApproved, OperationExpired, PlanSuperseded, RulingGiven
 from operations.model import Branch, Ruling
+from operations.operation import Approval, Operation
 from operations.policy import Action
-from operations.stages import Approval, Operation
 from storage.ledger import Act
 from triad.briefing import crown_facts
 from triad.law import Law

@@ -21,8 +21,8 @@ from agents.facts import (
 )
 from operations.constitution import Constitution
 from operations.model import Direction, Request, Step
+from operations.operation import CheckRecord, Operation
 from operations.playbook import Catalogue
-from operations.stages import CheckRecord, Operation
 from operations.systems import BackupFolder, Inventory, System
 from prompts import Prompt, sops
 

@@ -7,9 +7,9 @@ from operations.errors import PlaybookFailed, Refusal
 from operations.events import AgentDegraded, CheckEvaluated, VerdictGiven
 from operations.evidence import Check
 from operations.model import Branch, Direction, Step
+from operations.operation import CheckRecord, Operation
 from operations.playbook import Catalogue
 from operations.policy import Action
-from operations.stages import CheckRecord, Operation
 from operations.systems import Inventory
 from storage.ledger import Act
 from triad.briefing import evaluator_facts

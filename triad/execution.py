@@ -7,7 +7,8 @@ from agents.facts import StepResult
 from operations.errors import WarrantRefused
 from operations.events import AgentDegraded, ExecutionFinished, OperationHalted, StepSkipped
 from operations.model import Branch, Direction
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from storage.ledger import Act, Ledger
 from triad.briefing import executor_facts
 from triad.runner import Performed, Runner

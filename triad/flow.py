@@ -5,7 +5,8 @@ from typing import assert_never
 
 from operations.events import OperationResumed
 from operations.model import Branch, Direction
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from storage.ledger import Ledger
 from triad.approval import Approvals
 from triad.evaluation import Evaluation

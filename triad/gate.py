@@ -16,8 +16,9 @@ from operations.canonical import Digest, JsonObject, digest_of
 from operations.errors import NotFound, WarrantRefused
 from operations.evidence import Preview
 from operations.model import Direction, Plan, Step
+from operations.operation import Operation
 from operations.playbook import Catalogue, Playbook
-from operations.stages import Operation, Stage
+from operations.stages import Stage
 from operations.systems import Inventory, System
 from triad.warrant import Warrant, check_signature
 

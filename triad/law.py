@@ -7,8 +7,8 @@ from operations.constitution import Constitution, Statute
 from operations.errors import NotAllowed, Refusal
 from operations.events import AccessDenied, EmergencyRatified
 from operations.model import Actor, Branch, Direction, Principal, Ruling, RunMode, agent_principal
+from operations.operation import Operation
 from operations.policy import Action, Context, Decision, Resource
-from operations.stages import Operation
 from operations.systems import Environment, Inventory
 from storage.ledger import Ledger
 

@@ -20,9 +20,10 @@ from operations.events import (
     StepReconciled,
 )
 from operations.model import Principal, Request, Ruling
+from operations.operation import Operation
 from operations.playbook import Catalogue
 from operations.policy import Action, Resource
-from operations.stages import Operation, Stage
+from operations.stages import Stage
 from operations.systems import Inventory
 from storage.ledger import Act, Ledger
 from triad.law import Law, actor_of

@@ -17,10 +17,10 @@ from operations.constitution import Constitution
 from operations.errors import NotFound, PlaybookFailed, Refusal
 from operations.events import AgentDegraded, PlanProposed, PlanRefused
 from operations.model import Branch, Plan, Request, RunMode, Step
+from operations.operation import Operation
 from operations.playbook import Catalogue
 from operations.policy import Action
 from operations.requirements import Requirements
-from operations.stages import Operation
 from operations.systems import Inventory, System
 from triad.briefing import planner_facts
 from triad.law import Law

@@ -4,9 +4,10 @@ from agents.crown import Crown
 from operations.errors import PlaybookFailed, Refusal, WarrantRefused
 from operations.events import AgentDegraded, CheckEvaluated, RollbackDone, RollbackOrdered, RulingGiven
 from operations.model import Branch, Direction, Ruling
+from operations.operation import CheckRecord, Operation
 from operations.playbook import Catalogue
 from operations.policy import Action
-from operations.stages import CheckRecord, Operation, Stage
+from operations.stages import Stage
 from operations.systems import Inventory
 from storage.ledger import Act, Ledger
 from triad.briefing import crown_facts

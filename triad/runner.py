@@ -29,9 +29,10 @@ from operations.events import (
 )
 from operations.evidence import Effect, Outcome, Preview, Probe, Snapshot
 from operations.model import Actor, Branch, Direction
+from operations.operation import Attempt, Operation
 from operations.playbook import Call, Catalogue, Playbook
 from operations.policy import Action
-from operations.stages import Attempt, Operation, Stage
+from operations.stages import Stage
 from operations.systems import Inventory, System
 from storage.ledger import Ledger
 from triad.gate import Attempted, Grounds, check, check_preview

@@ -5,8 +5,8 @@ from datetime import datetime
 from operations.canonical import now
 from operations.events import OperationStarted
 from operations.model import Branch
+from operations.operation import Operation
 from operations.policy import Action
-from operations.stages import Operation
 from triad.approval import overtaken, standing
 from triad.law import Law
 from triad.turn import Turn, by_code

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from operations.stages import Operation
+from operations.operation import Operation
 
 _TRACER: Final = trace.get_tracer("triad")
 _NEXT_TRACE: ContextVar[str | None] = ContextVar("next_trace", default=None)

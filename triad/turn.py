@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from operations.events import AnyEvent
 from operations.model import Actor, Branch, Tokens, agent_principal
-from operations.stages import Operation
+from operations.operation import Operation
 from storage.ledger import Act
 
 SYSTEM = "triad"

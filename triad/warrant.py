@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from operations.canonical import Digest, Instant, Record, canonical, digest_of, new_id, now, sha256
 from operations.errors import WarrantRefused
 from operations.model import Direction, OperationId, PlaybookName, Step
-from operations.stages import Operation
+from operations.operation import Operation
 from operations.systems import SystemName
 
 FORMAT: Final = "triad-warrant/1"

@@ -14,7 +14,8 @@ import structlog
 from operations.canonical import new_id
 from operations.errors import LedgerUnavailable, StageConflict, TriadError
 from operations.events import ConstitutionAmended
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from storage.ledger import Ledger
 from triad.flow import Flow
 from triad.law import Law

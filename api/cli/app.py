@@ -60,6 +60,7 @@ def make_app() -> App:
         version=version_text,
         default_parameter=Parameter(show_env_var=True),
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,
     )
     for number, (title, commands) in enumerate(GROUPS):
         group = Group(title, sort_key=number)

@@ -144,7 +144,7 @@ def deny(
     return _decide(ident, "deny", reason, plan, consent, once, reach, shape)
 
 
-def _decide(  # noqa: PLR0913 - what a decision is made of
+def _decide(
     ident: str,
     decision: Literal["approve", "deny"],
     reason: str,

@@ -28,7 +28,7 @@ def tail(
     *,
     lines: Annotated[int, Parameter(name=["-n", "--lines"], metavar="N")] = 20,
     follow: Annotated[bool, Parameter(name=["-f", "--follow"], negative=(), show_default=False)] = False,
-    kind: Annotated[tuple[str, ...], Parameter(negative=(), metavar="KIND")] = (),
+    kind: Annotated[tuple[str, ...], Parameter(negative=(), metavar="KIND", show_default=False)] = (),
     operation: Annotated[str | None, Parameter(metavar="ID")] = None,
     reach: Reach = REACH,
     shape: Shape = SHAPE,

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from typing import Final
 
 from api.cli import checks
 from api.cli.exits import Exit
 from api.cli.output import SHAPE, Column, JsonObject, Shape, note, show_list
-from api.cli.profile import REACH, Reach
+from api.cli.profile import REACH, HomeFolder, Reach, SettingsFile
 from api.cli.records import Finding
 
 _COLUMNS: Final = (
@@ -22,8 +20,8 @@ _COLUMNS: Final = (
 
 def doctor(
     *,
-    home: Annotated[Path | None, Parameter(name="--home", metavar="DIR")] = None,
-    config: Annotated[Path | None, Parameter(name="--config", metavar="FILE")] = None,
+    home: HomeFolder = None,
+    config: SettingsFile = None,
     reach: Reach = REACH,
     shape: Shape = SHAPE,
 ) -> int:

@@ -13,9 +13,9 @@ from api.cli.occupation import occupant_of, occupying
 from api.settings import Settings, SettingsInvalid, load_settings
 from operations.errors import InvalidRequest, LedgerUnavailable, NotFound
 from operations.systems import resolve_secret
+from storage.binaries import EmbeddedFailed
 from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey
 from storage.embedded import Embedded
-from storage.binaries import EmbeddedFailed
 from storage.reader import BROKEN, Reader
 from storage.roles import DatabaseRole
 from storage.signer import Signer, memory_path

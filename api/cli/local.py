@@ -1,11 +1,10 @@
-"""`triad up`, `migrate` and `demo`: what works on a home folder. The server's libraries are loaded when they are needed."""
+"""`triad up`, `migrate` and `demo`: what works on a home folder. The server's libraries are loaded only by them."""
 
 import contextlib
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final, Literal, NoReturn
 
@@ -13,9 +12,7 @@ from cyclopts import Parameter
 
 from api.cli.exits import Exit, Stop
 from api.cli.output import coloured, note, out
-
-HomeFolder = Annotated[Path | None, Parameter(name="--home", metavar="DIR", env_var="TRIAD_HOME")]
-ConfigFile = Annotated[Path | None, Parameter(name="--config", metavar="FILE")]
+from api.cli.profile import HomeFolder, SettingsFile
 
 _KEY_NOTE: Final = """
 First start: this is the key of `admin`. It is shown this once, and only its SHA-256 is stored.
@@ -39,7 +36,7 @@ def up(
     mode: Annotated[Literal["autonomous", "review", "observe"] | None, Parameter(metavar="MODE")] = None,
     log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, Parameter(metavar="LEVEL")] = None,
     home: HomeFolder = None,
-    config: ConfigFile = None,
+    config: SettingsFile = None,
 ) -> int:
     """Run the service in the foreground: HTTP, the worker, and a PostgreSQL of its own unless the settings name one.
 
@@ -78,7 +75,7 @@ def up(
     return Exit.OK
 
 
-def migrate(*, home: HomeFolder = None, config: ConfigFile = None) -> int:
+def migrate(*, home: HomeFolder = None, config: SettingsFile = None) -> int:
     """Bring the database to this version's tables; nothing happens where it is there already.
 
     Args:

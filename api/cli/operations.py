@@ -62,7 +62,7 @@ _FACTS: Final = (
 @app.command(name="list")
 def list_operations(
     *,
-    stage: Annotated[tuple[str, ...], Parameter(negative=(), metavar="STAGE")] = (),
+    stage: Annotated[tuple[str, ...], Parameter(negative=(), metavar="STAGE", show_default=False)] = (),
     mine: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     limit: Annotated[int, Parameter(name=["-n", "--limit"], metavar="N")] = 30,
     reach: Reach = REACH,

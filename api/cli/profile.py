@@ -20,6 +20,12 @@ TOKEN: Final = re.compile(r"triad_[A-Za-z0-9_-]{43}", re.ASCII)
 
 _OTHERS: Final = 0o077
 
+HomeFolder = Annotated[Path | None, Parameter(name="--home", metavar="DIR", env_var="TRIAD_HOME")]
+"""The folder of an installation, for commands that work on it."""
+
+SettingsFile = Annotated[Path | None, Parameter(name="--config", metavar="FILE")]
+"""A settings file, instead of those that are looked for."""
+
 
 @Parameter(name="*", group="Service")
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,9 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 class Wish:
     """What is asked for besides the text."""
 
-    system: Annotated[tuple[str, ...], Parameter(name=["-s", "--system"], negative=(), metavar="NAME")] = ()
+    system: Annotated[
+        tuple[str, ...], Parameter(name=["-s", "--system"], negative=(), metavar="NAME", show_default=False)
+    ] = ()
     """system that is touched; give it once for each"""
 
     type: Annotated[Kind, Parameter(name="--type", metavar="KIND")] = "maintenance"
@@ -43,7 +45,9 @@ class Wish:
     playbook: Annotated[str | None, Parameter(metavar="NAME")] = None
     """the playbook, where the planner shall not choose it"""
 
-    param: Annotated[tuple[str, ...], Parameter(name=["-p", "--param"], negative=(), metavar="KEY=VALUE")] = ()
+    param: Annotated[
+        tuple[str, ...], Parameter(name=["-p", "--param"], negative=(), metavar="KEY=VALUE", show_default=False)
+    ] = ()
     """parameter; the value is JSON where it reads as JSON, text otherwise"""
 
     params_file: Annotated[Path | None, Parameter(name="--params-file", metavar="FILE")] = None
@@ -52,7 +56,9 @@ class Wish:
     rollback_plan: Annotated[str | None, Parameter(name="--rollback-plan", metavar="TEXT")] = None
     """how the change would be taken back"""
 
-    criterion: Annotated[tuple[str, ...], Parameter(name="--criterion", negative=(), metavar="TEXT")] = ()
+    criterion: Annotated[
+        tuple[str, ...], Parameter(name="--criterion", negative=(), metavar="TEXT", show_default=False)
+    ] = ()
     """what has to be true afterwards"""
 
     at: Annotated[str | None, Parameter(name="--at", metavar="WHEN")] = None
@@ -201,7 +207,7 @@ def step_text(step: JsonObject) -> str:
     lines.extend(f"  {line}" for line in preview.get("diff", "").splitlines())
     lines.append(f"  affects: {preview['blast_radius']}")
     lines.extend(f"  {title}: {preview[name]}" for title, name in _EXTRA if preview.get(name))
-    if not step["reversible"] and step["effect"] != "read":
+    if not step["reversible"] and not preview.get("undo") and step["effect"] != "read":
         lines.append("  cannot be undone")
     return "\n".join(lines)
 

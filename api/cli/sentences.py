@@ -7,7 +7,7 @@ from typing import Final
 from api.cli.output import JsonObject
 
 TEMPLATES: Final[dict[str, str]] = {
-    "operation.requested": "{requester} asks: {description}",
+    "operation.requested": "asks: {description}",
     "plan.proposed": "plan {version}: {summary} (tier {tier}, approvers needed: {quorum})",
     "plan.refused": "no plan ({code}): {reasons}",
     "plan.superseded": "the plan no longer stands ({code}): {reasons}",
@@ -56,7 +56,6 @@ def sentence(entry: JsonObject) -> str:
     words = defaultdict(str, {name: _word(value) for name, value in event.items()})
     if "request" in event:
         words["description"] = event["request"].get("description", "")
-        words["requester"] = event.get("requester", {}).get("id", "")
     text = TEMPLATES.get(str(entry.get("kind")), str(entry.get("kind")))
     return " ".join(text.format_map(words).split()).removesuffix(":")
 

@@ -1,4 +1,4 @@
-"""Plays the demonstration on a home folder: real database, real files, real gate, real ledger; rules instead of a model."""
+"""Plays the demonstration on a home folder: real database, files, gate and ledger; rules instead of a model."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,21 +1,16 @@
 """`triad trace`: where an operation's time went, from the span files of the home folder; no service is needed."""
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from typing import Final
 
 from api.cli.client import V1, Client, segment
 from api.cli.exits import Exit, Stop
 from api.cli.output import SHAPE, JsonObject, Shape, as_line, out, show_list
-from api.cli.profile import REACH, Reach
-
-HomeFolder = Annotated[Path | None, Parameter(name="--home", metavar="DIR", env_var="TRIAD_HOME")]
+from api.cli.profile import REACH, HomeFolder, Reach
 
 _TRACE: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _WIDTH: Final = 58
@@ -72,7 +67,7 @@ def _traces(home: Path | None) -> Path:
     if home is None:
         from api.settings import default_home  # noqa: PLC0415 - loads pydantic, which --home saves
 
-        home = Path(os.environ.get("TRIAD_HOME") or default_home())
+        home = default_home()
     return home / "traces"
 
 

@@ -1,4 +1,4 @@
-"""`triad audit verify` and `triad audit copy`: they trust neither the service nor the database, only keys and hashes."""
+"""`triad audit verify` and `audit copy`: they trust neither the service nor the database, only keys and hashes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from api.cli.client import Client
 from api.cli.exits import Exit, Stop
 from api.cli.ledgers import ask_ledger, database_of, entries_of, log_key, remembered, settings_of
 from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, show_one
-from api.cli.profile import REACH, Reach
+from api.cli.profile import REACH, HomeFolder, Reach
 from operations.errors import LedgerCorrupt, LedgerUnavailable
 from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey, parse_note
 from storage.copies import CopyUnreadable, write_copy
@@ -18,8 +18,6 @@ from storage.rules import Problem
 from storage.verify import Code, Report, verify_copy
 from storage.verify import verify as verify_entries
 from triad.home import Home
-
-HomeFolder = Annotated[Path | None, Parameter(name="--home", metavar="DIR")]
 
 _REPORT: Final = (
     Column("verdict", lambda report: "intact" if report["ok"] else f"NOT INTACT (code {report['code']})"),
@@ -45,8 +43,8 @@ def verify(
     folder: Path | None = None,
     /,
     *,
-    key: Annotated[tuple[str, ...], Parameter(negative=(), metavar="VKEY")] = (),
-    older: Annotated[tuple[Path, ...], Parameter(negative=(), metavar="FILE")] = (),
+    key: Annotated[tuple[str, ...], Parameter(negative=(), metavar="VKEY", show_default=False)] = (),
+    older: Annotated[tuple[Path, ...], Parameter(negative=(), metavar="FILE", show_default=False)] = (),
     semantics: bool = True,
     home: HomeFolder = None,
     remote: Annotated[bool, Parameter(negative=(), show_default=False)] = False,

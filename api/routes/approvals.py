@@ -10,12 +10,13 @@ from api.answers import answer, once, page
 from api.auth import Caller
 from api.body import Asked, asked, described
 from api.problems import Rejection
-from api.routes.operations import Before, Ident, Limit, cursor_of, known_id
+from api.routes.operations import Before, Limit, cursor_of, known_id
 from api.schemas import ApprovalCard, Approvals, Decision, OperationView
 from api.service import Doors
 from api.views import V1, approval_card, approval_summary, operation_view
 from operations.errors import Conflict
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 
 router = APIRouter(prefix=f"{V1}/approvals", tags=["approvals"])
 
@@ -50,8 +51,8 @@ def _needs_people(op: Operation) -> bool:
     return op.plan is not None and op.proposal is not None and op.proposal.quorum + op.extra_quorum > 0
 
 
-@router.get("/{id}", response_model=ApprovalCard)
-async def approval(ident: Ident, caller: Caller, doors: Doors) -> Response:
+@router.get("/{ident}", response_model=ApprovalCard)
+async def approval(ident: str, caller: Caller, doors: Doors) -> Response:
     """Everything that a decision on this operation's plan rests on. Its ETag is the plan's digest."""
     op = await doors.triad.petitions.show(caller, known_id(ident))
     proposals = await doors.triad.ledger.entries(operation=op.id, kinds={"plan.proposed"})
@@ -61,14 +62,14 @@ async def approval(ident: Ident, caller: Caller, doors: Doors) -> Response:
 
 
 @router.post(
-    "/{id}/decision",
+    "/{ident}/decision",
     response_model=OperationView,
     openapi_extra=described(
         Decision, {"decision": "approve", "reason": "Small, reversible, in the window.", "plan_hash": "0" * 64}
     ),
 )
 async def decide(
-    ident: Ident,
+    ident: str,
     received: Annotated[Asked[Decision], Depends(asked(Decision))],
     doors: Doors,
     if_match: Annotated[str | None, Header(description="the approval's ETag, as it was seen")] = None,

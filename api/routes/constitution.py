@@ -11,7 +11,6 @@ from api.answers import answer, once, unless_known
 from api.auth import Caller
 from api.body import Asked, asked, described
 from api.governance import Amendments, AmendmentView, ArticleView, ConstitutionView, HaltView
-from api.routes.operations import Ident
 from api.schemas import Amendment, Reasoned
 from api.service import Doors, Service
 from api.views import V1
@@ -80,21 +79,19 @@ async def amendments(caller: Caller, doors: Doors) -> Response:
     return answer(Amendments(items=tuple(await _all(doors))))
 
 
-@router.get("/constitution/amendments/{id}", response_model=AmendmentView)
-async def amendment(ident: Ident, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
+@router.get("/constitution/amendments/{ident}", response_model=AmendmentView)
+async def amendment(ident: str, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
     """One proposed text, as a diff against the text in force."""
     await _may_read(doors, caller)
     return unless_known(request, answer(await _amendment(doors, ident)))
 
 
 @router.post(
-    "/constitution/amendments/{id}/ratify",
+    "/constitution/amendments/{ident}/ratify",
     response_model=AmendmentView,
     openapi_extra=described(Reasoned, {"reason": "Read the diff; it only tightens."}),
 )
-async def ratify(
-    ident: Ident, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors
-) -> Response:
+async def ratify(ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors) -> Response:
     """Bring a proposed text into force, as the second person. Plans made under the old one are planned again."""
 
     async def act(_again: bool) -> Response:  # noqa: FBT001 - the signature that `once` asks for

@@ -1,10 +1,8 @@
 """About the service itself: its version, who the caller is, and what each problem means."""
 
 import html
-from typing import Annotated
 
 from fastapi import APIRouter
-from fastapi import Path as PathParameter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
@@ -39,8 +37,8 @@ async def me(caller: Caller, doors: Doors) -> Response:
     return answer(view)
 
 
-@router.get("/problems/{type}", responses={200: {"content": {"text/html": {}, "text/markdown": {}}}})
-async def problem_page(code: Annotated[str, PathParameter(alias="type")], request: HttpRequest) -> Response:
+@router.get("/problems/{code}", responses={200: {"content": {"text/html": {}, "text/markdown": {}}}})
+async def problem_page(code: str, request: HttpRequest) -> Response:
     """What a problem's code means and what to do next."""
     known = CODES.get(code)
     if known is None:

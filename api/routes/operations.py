@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
-from fastapi import Path as PathParameter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
@@ -34,7 +33,8 @@ from operations.canonical import SAFE_INTEGER, JsonObject, canonical, canonical_
 from operations.errors import InvalidRequest, NotFound
 from operations.events import OperationRequested, PlanRefused
 from operations.model import OperationId, Request
-from operations.stages import Operation, Stage
+from operations.operation import Operation
+from operations.stages import Stage
 from triad.planning import Drafted
 
 router = APIRouter(prefix=f"{V1}/operations", tags=["operations"])
@@ -54,9 +54,6 @@ _EXAMPLE: Final[JsonObject] = {
     "systems": ["triad-db"],
     "playbook": "postgres.vacuum_analyze",
 }
-
-Ident = Annotated[str, PathParameter(alias="id")]
-"""The last part of a path that names one thing."""
 
 Limit = Annotated[int, Query(ge=1, le=200, description="items on a page")]
 Before = Annotated[str | None, Query(alias="cursor", max_length=64, description="from the `Link` of the page before")]
@@ -214,15 +211,15 @@ async def operations(
     return page(Operations(items=shown), request, found[-1].id if len(found) == limit else None)
 
 
-@router.get("/{id}", response_model=OperationView, responses={304: {"description": "Nothing has changed."}})
-async def operation(ident: Ident, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
+@router.get("/{ident}", response_model=OperationView, responses={304: {"description": "Nothing has changed."}})
+async def operation(ident: str, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
     """One operation."""
     op = await doors.triad.petitions.show(caller, known_id(ident))
     return unless_known(request, answer(operation_view(op)))
 
 
-@router.get("/{id}/plan", response_model=PlanView)
-async def plan(ident: Ident, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
+@router.get("/{ident}/plan", response_model=PlanView)
+async def plan(ident: str, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
     """The plan in hand, whole, and its earlier versions."""
     op = await doors.triad.petitions.show(caller, known_id(ident))
     in_hand(op)
@@ -230,9 +227,9 @@ async def plan(ident: Ident, caller: Caller, doors: Doors, request: HttpRequest)
     return unless_known(request, answer(plan_view(op, proposals)))
 
 
-@router.get("/{id}/timeline", response_model=Entries)
+@router.get("/{ident}/timeline", response_model=Entries)
 async def timeline(
-    ident: Ident,
+    ident: str,
     caller: Caller,
     doors: Doors,
     request: HttpRequest,
@@ -247,8 +244,8 @@ async def timeline(
     return page(Entries(items=shown), request, found[-1].index if len(found) == limit else None)
 
 
-@router.get("/{id}/events", response_class=Response, responses=DESCRIBED)
-async def events(ident: Ident, caller: Caller, doors: Doors, request: HttpRequest, after: After = None) -> Response:
+@router.get("/{ident}/events", response_class=Response, responses=DESCRIBED)
+async def events(ident: str, caller: Caller, doors: Doors, request: HttpRequest, after: After = None) -> Response:
     """What happens to an operation, as it happens, from its beginning; ends with it."""
     op = await doors.triad.petitions.show(caller, known_id(ident))
     return await stream(doors, caller, request, after, op.id)
@@ -266,18 +263,18 @@ def _act(
 _REASON: Final[JsonObject] = {"reason": "The window has been moved to Sunday."}
 
 
-@router.post("/{id}/cancel", status_code=202, response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
-async def cancel(
-    ident: Ident, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors
-) -> Response:
+@router.post(
+    "/{ident}/cancel", status_code=202, response_model=OperationView, openapi_extra=described(Reasoned, _REASON)
+)
+async def cancel(ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors) -> Response:
     """Call an operation off. A running one stops after the step in hand and is then evaluated."""
     petitions, reason = doors.triad.petitions, received.value.reason
     return await _act(doors, received, lambda: petitions.cancel(received.caller, known_id(ident), reason), status=202)
 
 
-@router.post("/{id}/withdraw", response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
+@router.post("/{ident}/withdraw", response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
 async def withdraw(
-    ident: Ident, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors
+    ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors
 ) -> Response:
     """Take one's own approval back, which is possible until the operation starts."""
     petitions, reason = doors.triad.petitions, received.value.reason
@@ -285,12 +282,12 @@ async def withdraw(
 
 
 @router.post(
-    "/{id}/reconcile",
+    "/{ident}/reconcile",
     response_model=OperationView,
     openapi_extra=described(Reconciliation, {"happened": True, "reason": "The index is there and valid."}),
 )
 async def reconcile(
-    ident: Ident, received: Annotated[Asked[Reconciliation], Depends(asked(Reconciliation))], doors: Doors
+    ident: str, received: Annotated[Asked[Reconciliation], Depends(asked(Reconciliation))], doors: Doors
 ) -> Response:
     """Say what happened to a step in doubt; the operation goes on from there."""
     petitions, body = doors.triad.petitions, received.value
@@ -302,12 +299,12 @@ async def reconcile(
 
 
 @router.post(
-    "/{id}/resolve",
+    "/{ident}/resolve",
     response_model=OperationView,
     openapi_extra=described(Resolution, {"ruling": "rollback", "reason": "The evidence is thin; take it back."}),
 )
 async def resolve(
-    ident: Ident, received: Annotated[Asked[Resolution], Depends(asked(Resolution))], doors: Doors
+    ident: str, received: Annotated[Asked[Resolution], Depends(asked(Resolution))], doors: Doors
 ) -> Response:
     """Decide what the crown escalated."""
     petitions, body = doors.triad.petitions, received.value
@@ -316,10 +313,8 @@ async def resolve(
     )
 
 
-@router.post("/{id}/ratify", response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
-async def ratify(
-    ident: Ident, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors
-) -> Response:
+@router.post("/{ident}/ratify", response_model=OperationView, openapi_extra=described(Reasoned, _REASON))
+async def ratify(ident: str, received: Annotated[Asked[Reasoned], Depends(asked(Reasoned))], doors: Doors) -> Response:
     """Stand, as the second person, behind an emergency that was declared."""
     petitions, reason = doors.triad.petitions, received.value.reason
     return await _act(doors, received, lambda: petitions.ratify(received.caller, known_id(ident), reason))

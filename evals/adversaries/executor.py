@@ -11,7 +11,7 @@ from agents.thought import Thought
 from operations.canonical import JsonObject, sha256
 from operations.errors import WarrantRefused
 from operations.model import Direction, Step, Tokens
-from operations.stages import Operation
+from operations.operation import Operation
 from operations.systems import Inventory, System
 from storage.ledger import Ledger
 from triad.runner import Runner
