@@ -18,11 +18,15 @@ from openai.types.chat import ChatCompletion
 
 class _Completions(AsyncCompletions):
     async def create(  # type: ignore[override] # the SDK's fifty parameters pass through as they are
-        self, *, stream: bool | Omit = False, extra_headers: dict[str, str] | None = None, **parameters: Any
-    ) -> Any:
+        self,
+        *,
+        stream: bool | Omit = False,
+        extra_headers: dict[str, str] | None = None,
+        **parameters: Any,  # noqa: ANN401 - passed through as they are
+    ) -> Any:  # noqa: ANN401 - a completion, a stream or text, as in the SDK
         special = parameters.get("extra_body") or parameters.get("extra_query")
         if special or (isinstance(stream, bool) and stream):
-            return await super().create(stream=stream, extra_headers=extra_headers, **parameters)  # type: ignore[call-overload] # passed through
+            return await super().create(stream=stream, extra_headers=extra_headers, **parameters)
         timeout = parameters.pop("timeout", NotGiven())
         body = {name: value for name, value in parameters.items() if not isinstance(value, Omit | NotGiven)}
         body.pop("extra_body", None)

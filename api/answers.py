@@ -9,12 +9,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from api.body import Asked
-from api.problems import refusal
+from api.problems import Rejection
 from api.service import Service
 from operations.canonical import sha256
-from operations.errors import Refusal
+from operations.errors import ConstitutionChanged, ConstitutionInvalid, Refusal
 from storage.idempotency import Fresh, Replay
 
+_NOTHING_CHANGED: Final = (Refusal, Rejection, ConstitutionChanged, ConstitutionInvalid)
 _KEPT: Final = frozenset({"content-type", "location", "etag", "link", "preference-applied", "x-request-id"})
 """Headers that belong to an answer; the others are made for each response."""
 
@@ -50,7 +51,8 @@ def page(model: BaseModel, request: HttpRequest, following: str | int | None) ->
 async def once(service: Service, asked: Asked[BaseModel], act: Callable[[bool], Awaitable[Response]]) -> Response:
     """Carry out a request at most once for its Idempotency-Key, and give every repetition the same answer.
 
-    A refusal keeps no answer: nothing was changed, so the same key may be sent again.
+    A refusal keeps no answer: nothing was changed, so the same key may be sent again. When it is not known whether
+    something was changed, the key stays taken for a minute, and `act` then looks for what an earlier request left.
 
     Args:
         service: the running service.
@@ -73,9 +75,9 @@ async def once(service: Service, asked: Asked[BaseModel], act: Callable[[bool], 
 async def _carried_out(service: Service, fresh: Fresh, act: Callable[[bool], Awaitable[Response]]) -> Response:
     try:
         response = await act(fresh.again)
-    except Refusal as error:
+    except _NOTHING_CHANGED:
         await service.idempotency.abandon(fresh)
-        return refusal(error)
+        raise
     headers = {name: value for name, value in response.headers.items() if name in _KEPT}
     await service.idempotency.finish(fresh, response.status_code, headers, bytes(response.body))
     return response

@@ -11,6 +11,7 @@ from typing import Final
 import asyncpg
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import RETRY_AFTER, problem
@@ -103,6 +104,8 @@ class _Visit:
 
     async def failed(self, error: Exception, receive: Receive) -> None:
         """Log a defect, or a lost database, and say so where an answer can still be given."""
+        if isinstance(error, ClientDisconnect):
+            return
         lost = any(isinstance(each, _LOST) for each in _chain(error))
         if lost:
             _LOG.warning("database lost", request=self._ident, error=type(error).__name__)

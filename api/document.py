@@ -1,4 +1,4 @@
-"""Writes the pages of the documentation that repeat what the code says: `python -m api.document errors|routes|settings`."""
+"""Writes the documentation's pages that repeat what the code says: `python -m api.document errors|routes|settings`."""
 
 import sys
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ _ERRORS: Final = """\
 
 Every refusal is `application/problem+json` (RFC 9457) with a `code` that never changes its meaning. `type` leads to a
 page of the running service (`/problems/CODE`) that says what is said here. `reasons` are sentences for people,
-`articles` the constitution's articles it rests on, and `field` the input that is wrong. What was sent is never repeated.
+`articles` the constitution's articles it rests on, and `field` the input that is wrong. No value that was sent is
+repeated.
 
 | HTTP | code | what it is | what to do next |
 |---|---|---|---|

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
+import structlog
 from fastapi import Depends
 from starlette.requests import Request as HttpRequest
 
@@ -22,6 +23,8 @@ from operations.policy import Action, Context, Decision, Kind, Resource
 from storage.idempotency import Idempotency
 from storage.keys import ApiKeys
 from triad.assembly import Triad
+
+_LOG: Final = structlog.get_logger("triad.api")
 
 
 class Streams:
@@ -138,3 +141,5 @@ async def working(worker: "asyncio.Task[None]") -> AsyncIterator[None]:
     finally:
         worker.cancel()
         await asyncio.wait([worker])
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            _LOG.error("the worker had stopped", exc_info=error)

@@ -12,7 +12,7 @@ from operations.errors import Conflict, LedgerCorrupt, StageConflict, TriadError
 from storage.draft import HeadChange, Place, Unit
 from storage.nodes import STRIDE
 from storage.signer import Signer
-from storage.tree import Frontier, leaf_hash
+from storage.tree import Frontier, empty_root, leaf_hash
 
 _LOSERS: Final = "TR001"  # the SQLSTATE with which ledger_commit says that some units lost
 
@@ -32,6 +32,7 @@ class HeadRow:
     """The head as a writer needs it."""
 
     frontier: Frontier
+    root: bytes
     constitution: str
     halted: bool
 
@@ -48,12 +49,12 @@ class HeadRow:
             LedgerCorrupt: the stored frontier does not belong to the stored size.
         """
         if row["o_size"] is None:
-            return cls(frontier=Frontier(), constitution="", halted=False)
+            return cls(frontier=Frontier(), root=empty_root(), constitution="", halted=False)
         try:
             frontier = Frontier.decode(row["o_size"], row["o_frontier"])
         except ValueError as error:
             raise LedgerCorrupt(f"The head of {row['o_size']} entries has no such frontier.") from error
-        return cls(frontier=frontier, constitution=row["o_constitution"], halted=row["o_halted"])
+        return cls(frontier=frontier, root=frontier.root(), constitution=row["o_constitution"], halted=row["o_halted"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Batch:
         token: random; found in the head's row it proves that this very batch was committed.
     """
 
-    __slots__ = ("_arguments", "_places", "base", "head", "root", "token", "units")
+    __slots__ = ("_arguments", "_places", "base", "head", "token", "units")
 
     def __init__(self, units: Sequence[Unit], base: HeadRow, signer: Signer) -> None:
         self.units = tuple(units)
@@ -105,14 +106,14 @@ class Batch:
                 index += 1
         hashes = [leaf_hash(entry) for entry in entries]
         frontier, nodes = base.frontier.extend(hashes)
-        self.head = HeadRow(frontier=frontier, constitution=constitution, halted=halted)
-        self.root = frontier.root()
-        note = signer.sign(frontier.size, self.root, after=(base.size, base.frontier.root()))
+        root = frontier.root()
+        self.head = HeadRow(frontier=frontier, root=root, constitution=constitution, halted=halted)
+        note = signer.sign(frontier.size, root, after=(base.size, base.root))
         self._places = places
         self._arguments: tuple[object, ...] = (
             *(base.size, self.token, entries, hashes, operations, kinds),
             *_columns((node for node in nodes if node.level % STRIDE == 0), 3),
-            *(frontier.size, frontier.encode(), constitution, halted, self.root, note),
+            *(frontier.size, frontier.encode(), constitution, halted, root, note),
             *self._rows(),
             change.replaces,
             *_columns({digest: body for unit in units for digest, body in unit.evidence}.items(), 2),

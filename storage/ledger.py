@@ -62,6 +62,14 @@ class Ledger(Reader):
         self._flying: dict[str, Unit] = {}
         self._unsettled: dict[int, Unit] = {}
 
+    def may_be_halted(self) -> bool:
+        """False when the last head this process saw was not halted: a quick look without asking the database.
+
+        Another process may have ordered a halt since; the transaction that consumes a warrant asks the database.
+        """
+        seen = self._writer.seen
+        return seen is None or seen.halted
+
     @classmethod
     async def open(cls, dsn: str, signer: Signer, *, origin: str, patience: float = PATIENCE) -> Self:
         """Connect, and prove that the stored log extends what the signer remembers.
@@ -334,7 +342,9 @@ class Ledger(Reader):
                     move=moved,
                 )
             )
-            evidence.extend((digest_evidence(body), body) for body in act.attachments)
+            attached = [(digest_evidence(body), body) for body in act.attachments]
+            self._keep(attached)
+            evidence.extend(attached)
             if isinstance(act.event, e.PlanProposed):
                 evidence.append(_plan_evidence(act.event))
         if consume is not None and epoch is None:

@@ -1,7 +1,7 @@
 """Reading the ledger: entries, the operations they fold into, evidence, checkpoints and proofs."""
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Final
 
 import asyncpg
@@ -16,6 +16,9 @@ from storage import tree
 from storage.entry import Entry
 from storage.evidence import read_evidence
 from storage.nodes import read_nodes
+
+_KEPT_PIECES: Final = 256
+_KEPT_BYTES: Final = 64 * 1024
 
 BROKEN: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError, TimeoutError)
 """What asyncpg raises when the database cannot be reached or does not answer as it should."""
@@ -35,6 +38,7 @@ class Reader:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._kept: dict[str, bytes] = {}
 
     async def load(self, ident: str) -> Operation:
         """The operation with that id: the fold of its entries.
@@ -105,8 +109,21 @@ class Reader:
         Raises:
             NotFound: `unknown-evidence`.
         """
+        kept = self._kept.get(digest)
+        if kept is not None:
+            return kept
         async with self._reading() as connection:
-            return (await read_evidence(connection, [digest]))[digest]
+            body = (await read_evidence(connection, [digest]))[digest]
+        self._keep([(digest, body)])
+        return body
+
+    def _keep(self, pieces: Iterable[tuple[str, bytes]]) -> None:
+        """Remember small pieces: what a digest names never changes."""
+        for digest, body in pieces:
+            if len(body) <= _KEPT_BYTES:
+                self._kept[digest] = body
+        while len(self._kept) > _KEPT_PIECES:
+            del self._kept[next(iter(self._kept))]
 
     async def head(self) -> Head:
         """The newest committed head.

@@ -84,6 +84,11 @@ class Writer:
         self._task = asyncio.create_task(self._run(), name="ledger-writer")
         self._task.add_done_callback(self._ended)
 
+    @property
+    def seen(self) -> HeadRow | None:
+        """The last head this process saw; None when it has to ask again."""
+        return self._head
+
     async def put(self, unit: Unit) -> None:
         """Queue a unit; waits while the queue is full. The answer comes through `unit.place`.
 
@@ -140,6 +145,7 @@ class Writer:
             except LedgerCorrupt as error:
                 self._fail(batch, error)
             except BaseException:
+                import traceback; traceback.print_exc(file=open("/tmp/prof/tb.txt","a"))
                 self._fail(batch, LedgerUnavailable("The writer was stopped; whether it was recorded is not known."))
                 raise
 
@@ -219,7 +225,7 @@ class Writer:
         sent = await batch.send(connection, self._patience)
         doubts.pop()
         if sent is None:
-            self._signer.committed(batch.head.size, batch.root)
+            self._signer.committed(batch.head.size, batch.head.root)
             self._stands(batch)
         return sent
 
@@ -243,7 +249,7 @@ class Writer:
             sent = await batch.send(connection, self._patience)
         doubts.pop()
         if sent is None:
-            self._signer.committed(batch.head.size, batch.root)
+            self._signer.committed(batch.head.size, batch.head.root)
             self._stands(batch)
         return sent
 
@@ -263,7 +269,7 @@ class Writer:
 
     async def _prove(self, connection: asyncpg.Connection, head: HeadRow) -> None:
         """Check that the stored head extends the last checkpoint this process knows of."""
-        known, root = self._signer.head, head.frontier.root()
+        known, root = self._signer.head, head.root
         if (known.size, known.root) == (head.size, root):
             return
         wanted = tree.consistency_nodes(known.size, head.size) if known.size <= head.size else []

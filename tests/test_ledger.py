@@ -207,13 +207,13 @@ async def test_entries_come_in_order_after_an_index_by_kind_and_by_operation(led
 
 
 async def test_a_warrant_is_used_once(ledger: Ledger) -> None:
-    op = await running(ledger)
+    op, twin = await running(ledger), await running(ledger)
     warrant = issued(op)
-    op = await ledger.record(op, Act(warrant, BY_CODE), Act(intent(warrant), BY_CODE), consume=warrant.warrant)
+    await ledger.record(op, Act(warrant, BY_CODE), Act(intent(warrant), BY_CODE), consume=warrant.warrant)
     before = await ledger.head()
-    again = issued(op, warrant.warrant, attempt=2)
+    again = issued(twin, warrant.warrant)
     with pytest.raises(WarrantRefused) as refused:
-        await ledger.record(op, Act(again, BY_CODE), Act(intent(again), BY_CODE), consume=warrant.warrant)
+        await ledger.record(twin, Act(again, BY_CODE), Act(intent(again), BY_CODE), consume=warrant.warrant)
     assert refused.value.code == "warrant-used"
     assert await ledger.head() == before
 

@@ -19,8 +19,8 @@ _HALT = "The crown has halted all execution."
 
 
 async def halt_if_ordered(op: Operation, ledger: Ledger) -> Turn | None:
-    """The turn that parks the operation while the crown's halt is on."""
-    if not (await ledger.head()).halted:
+    """The turn that parks the operation while the crown's halt is on, as far as this process knows."""
+    if not (ledger.may_be_halted() and (await ledger.head()).halted):
         return None
     return Turn(op, (by_code(OperationHalted(reasons=(_HALT,)), Branch.CROWN, op),))
 

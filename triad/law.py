@@ -44,6 +44,14 @@ class Law:
         """Another constitution came into force by the ledger; closed until the document on disk is that one."""
         self._statute.expect(digest)
 
+    async def halted(self) -> bool:
+        """Whether the crown has halted everything, as far as this process knows.
+
+        Another process may just have ordered it: the transaction that consumes a warrant asks the database itself.
+        A halt that is known is looked at again, because it may have been released.
+        """
+        return self._ledger.may_be_halted() and (await self._ledger.head()).halted
+
     def environments(self, op: Operation) -> frozenset[Environment]:
         """Those of the systems that the plan changes; a plan's read-only steps weigh nothing."""
         steps = op.plan.steps if op.plan else ()
@@ -71,7 +79,7 @@ class Law:
         """The constitution's answer."""
         context = Context(
             mode=mode or self._mode,
-            halted=(await self._ledger.head()).halted,
+            halted=await self.halted(),
             warranted=warranted,
             passing=passing,
             ruling=ruling,

@@ -345,7 +345,6 @@ class Runner:
             raise WarrantRefused(f"policy-{decision.code}", *decision.texts, articles=decision.articles)
 
     async def _grounds(self) -> Grounds:
-        head = await self._ledger.head()
         try:
             constitution = self._law.in_force().digest
         except (ConstitutionChanged, ConstitutionInvalid) as error:
@@ -355,7 +354,7 @@ class Runner:
             catalogue=self._catalogue,
             inventory=self._inventory,
             constitution=constitution,
-            halted=head.halted,
+            halted=await self._law.halted(),
             at=now(),
         )
 

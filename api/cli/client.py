@@ -268,7 +268,7 @@ def _answer(response: httpx2.Response, also: tuple[int, ...] = ()) -> Answer:
     if not isinstance(data, dict):
         raise Stop(
             Exit.ERROR,
-            f"What answers at {response.request.url.copy_with(path='/', query=None)} is not Triad (HTTP {response.status_code}).",
+            f"What answers at {response.request.url.host} is not Triad (HTTP {response.status_code}).",
             following="Name the address of the service with --url or TRIAD_URL.",
         )
     if response.status_code >= httpx2.codes.BAD_REQUEST and response.status_code not in also:

@@ -273,11 +273,13 @@ def operation_body(op: JsonObject) -> "RenderableType":
     from rich.console import Group  # noqa: PLC0415 - only who prints a table pays for it
 
     lines = [_step_line(step) for step in op["steps"]]
-    lines += [
-        f"check {each['name']} after step {each['step']}: {'passed' if each['passed'] else 'FAILED'}; {each['observed']}"
-        for each in op["checks"]
-    ]
+    lines += [_check_line(check) for check in op["checks"]]
     return Group(facts(op, _FACTS), *(styled(line) for line in lines))
+
+
+def _check_line(check: JsonObject) -> str:
+    verdict = "passed" if check["passed"] else "FAILED"
+    return f"check {check['name']} after step {check['step']}: {verdict}; {check['observed']}"
 
 
 def _step_line(step: JsonObject) -> str:

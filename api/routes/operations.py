@@ -29,7 +29,7 @@ from api.schemas import (
 from api.service import Doors, Service
 from api.stream import DESCRIBED, After, stream
 from api.views import V1, entry_view, in_hand, operation_view, plan_view
-from operations.canonical import SAFE_INTEGER, JsonObject, canonical, canonical_record, now
+from operations.canonical import SAFE_INTEGER, JsonObject, canonical, now
 from operations.errors import InvalidRequest, NotFound
 from operations.events import OperationRequested, PlanRefused
 from operations.model import OperationId, Request
@@ -38,9 +38,6 @@ from operations.stages import Stage
 from triad.planning import Drafted
 
 router = APIRouter(prefix=f"{V1}/operations", tags=["operations"])
-
-MAX_REQUEST: Final = 12 * 1024
-"""Longest request in canonical bytes: with who asks and when it must fit into one entry of 16 KiB."""
 
 _OPERATION: Final = re.compile(r"op_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,3})(?:$|[,;\s])", re.ASCII)
@@ -117,11 +114,8 @@ async def submit(
 def _fits(request: Request) -> None:
     try:
         canonical([[[request.parameters]]])  # as deep as it will lie in entry, event and request
-        size = len(canonical_record(request))
     except ValueError as error:
         raise InvalidRequest("too-deep", "The parameters are nested too deeply.", field="parameters") from error
-    if size > MAX_REQUEST:
-        raise InvalidRequest("request-too-large", f"A request has at most {MAX_REQUEST} bytes.", field="body")
 
 
 def _patience(request: HttpRequest) -> int:

@@ -102,7 +102,7 @@ class Bare:
             model, output_type=ToolOutput(ExecutionReport, name="report"), instructions=load("executor").text
         )
         for number in range(1, STEPS + 1):
-            self._executor.tool_plain(self._tool(number), name=f"step_{number}")
+            self._executor.tool_plain(name=f"step_{number}")(self._tool(number))
         self._evaluator = Agent[None, Judgement](
             model, output_type=ToolOutput(Judgement, name="judge"), instructions=load("evaluator").text
         )

@@ -13,8 +13,13 @@ import orjson
 from operations.canonical import JsonObject
 
 STEPS: Final = 3
-_STEP: Final = {"playbook": "bench.write", "system": "bench", "why": "It was asked for.", "expected_effect": "A file."}
-_PLAN: Final = {
+_STEP: Final[JsonObject] = {
+    "playbook": "bench.write",
+    "system": "bench",
+    "why": "It was asked for.",
+    "expected_effect": "A file.",
+}
+_PLAN: Final[JsonObject] = {
     "summary": "Write three files.",
     "steps": [{**_STEP, "arguments": {"name": f"file{number}"}} for number in range(1, STEPS + 1)],
 }
