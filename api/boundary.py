@@ -32,15 +32,9 @@ _ALWAYS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_LOST: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.TooManyConnectionsError,
-)
+_LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError)
+_LOST_CLASSES: Final = frozenset({"08", "53", "57"})
+"""SQLSTATE classes: connection exception, insufficient resources, operator intervention."""
 
 
 class Boundary:
@@ -106,7 +100,7 @@ class _Visit:
         """Log a defect, or a lost database, and say so where an answer can still be given."""
         if isinstance(error, ClientDisconnect):
             return
-        lost = any(isinstance(each, _LOST) for each in _chain(error))
+        lost = any(_is_lost(each) for each in _chain(error))
         if lost:
             _LOG.warning("database lost", request=self._ident, error=type(error).__name__)
         else:
@@ -128,6 +122,13 @@ class _Visit:
             request=self._ident,
             principal=state.get("principal"),
         )
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the database cannot be reached or used now, which is nobody's defect."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate)[:2] in _LOST_CLASSES
+    return isinstance(error, _LOST)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

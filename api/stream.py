@@ -33,6 +33,7 @@ After = Annotated[
     Query(ge=-1, le=SAFE_INTEGER, description="index of the last entry that is known; -1 for everything"),
 ]
 
+_REMEMBERED: Final = 10_000
 _NUMBER: Final = re.compile(r"\d{1,15}", re.ASCII)
 _HEADERS: Final = {"X-Accel-Buffering": "no"}
 _KIND_OF: Final[dict[str, Kind]] = {"constitution": "constitution", "auth": "keys"}
@@ -60,7 +61,7 @@ class Visible:
         if entry.operation is None:
             narrower = _KIND_OF.get(entry.kind.partition(".")[0])
             return self._sight.reads("ledger") or (narrower is not None and self._sight.reads(narrower))
-        if entry.kind in {"plan.proposed", "constitution.amended"} or len(self._operations) > 10_000:  # noqa: PLR2004
+        if entry.kind in {"plan.proposed", "constitution.amended"} or len(self._operations) > _REMEMBERED:
             self._operations.clear()
         known = self._operations.get(entry.operation)
         if known is None:

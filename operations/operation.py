@@ -121,9 +121,15 @@ class Operation(Record):
         )
 
     def settled(self, step: int) -> bool:
-        """Whether a step needs no more work in the forward direction."""
-        last = self.latest(step, m.Direction.DO)
-        return step in self.skipped or (last is not None and last.status == "done")
+        """Whether a step needs no more work in the forward direction: it was skipped, or any attempt at it was done."""
+        return step in self.skipped or self._done(step, m.Direction.DO)
+
+    def undone(self, step: int) -> bool:
+        """Whether any attempt at undoing a step was done."""
+        return self._done(step, m.Direction.UNDO)
+
+    def _done(self, step: int, direction: m.Direction) -> bool:
+        return any(a.step == step and a.direction is direction and a.status == "done" for a in self.attempts)
 
     def _with(self, **changes: object) -> Self:
         return self.model_copy(update=changes)
@@ -152,37 +158,57 @@ def apply(op: Operation, event: e.Event, at: Instant) -> Operation:
     Raises:
         IllegalMove: the table does not allow the event at this stage, or the operation's own past does not.
     """
+    moved = apply_unguarded(op, event, at)
+    if not follows(op, event):
+        raise IllegalMove(op.stage.value, f"{event.signal}, after what has happened so far,")
+    return moved
+
+
+def apply_unguarded(op: Operation, event: e.Event, at: Instant) -> Operation:
+    """As `apply`, by the table alone: for a verifier, which names the breach by its own rules and reads on after it.
+
+    Raises:
+        IllegalMove: the table does not allow the event at this stage.
+    """
     stage = move(op.stage, event)
     if not event.moves:
         return op
-    if not _follows(op, event):
-        raise IllegalMove(op.stage.value, f"{event.signal}, after what has happened so far,")
     return op._with(stage=stage, version=op.version + 1, updated=at, **_changes(op, event, at))  # noqa: SLF001 - the record's own module
 
 
-def _follows(op: Operation, event: e.Event) -> bool:
-    """Whether the event fits what has happened: what the table, which knows stages only, cannot say."""
+def follows(op: Operation, event: e.Event) -> bool:  # noqa: C901, PLR0911 - one case an event
+    """Whether the event fits what has happened: what the table, which knows stages only, cannot say.
+
+    Between an issue and its outcome nothing else is issued, skipped or ended. Which step's turn it is, and what a
+    warrant must be bound to, is the gate's question.
+    """
     undoing = op.rollback is not None
     match event:
+        case e.ApprovalWithdrawn():
+            return any(a.id == event.approval for a in op.approvals)
         case e.WarrantIssued():
-            known = any(a.warrant == event.warrant for a in op.attempts)
-            return not known and not _open(op) and (event.direction is m.Direction.UNDO) == undoing
+            made = sum(1 for a in op.attempts if a.step == event.step and a.direction is event.direction)
+            new = event.attempt == made + 1 and all(a.warrant != event.warrant for a in op.attempts)
+            return new and not _open(op) and (event.direction is m.Direction.UNDO) == undoing
         case e.StepIntent():
-            return _status(op, event.warrant) == "issued"
+            return _status(op, event) == "issued"
         case e.StepDone() | e.StepFailed() | e.StepInDoubt():
-            return _status(op, event.warrant) == "intended"
+            return _status(op, event) == "intended"
         case e.StepReconciled():
             last = op.latest(event.step, event.direction)
-            waits = last is not None and last.status in {"intended", "in_doubt"}
-            return waits and (event.direction is m.Direction.UNDO) == undoing
+            return last is not None and last.attempt == event.attempt and last.status in {"intended", "in_doubt"}
+        case e.StepSkipped():
+            return not _open(op) and not op.settled(event.step)
         case e.OperationResumed():
             return (event.to is m.Direction.UNDO) == undoing
+        case e.CheckEvaluated():
+            return (event.direction is m.Direction.UNDO) == undoing
         case e.ExecutionFinished() | e.RollbackDone():
             return not _open(op)
         case e.RollbackOrdered():
             return op.ruling is m.Ruling.ROLLBACK
         case e.RulingGiven():
-            return op.ruling is None or op.stage is Stage.PLANNED
+            return op.ruling is None
         case _:
             return True
 
@@ -191,8 +217,11 @@ def _open(op: Operation) -> bool:
     return any(a.status in {"issued", "intended", "in_doubt"} for a in op.attempts)
 
 
-def _status(op: Operation, warrant: str) -> str | None:
-    return next((a.status for a in op.attempts if a.warrant == warrant), None)
+def _status(op: Operation, event: e.StepIntent | e.StepDone | e.StepFailed | e.StepInDoubt) -> str | None:
+    """Of the attempt that the event's warrant serves, if the event is about that very attempt."""
+    found = next((a for a in op.attempts if a.warrant == event.warrant), None)
+    same = found and (found.step, found.attempt, found.direction) == (event.step, event.attempt, event.direction)
+    return found.status if found and same else None
 
 
 def _changes(op: Operation, event: e.Event, at: Instant) -> dict[str, object]:  # noqa: C901, PLR0911, PLR0912 - one case an event

@@ -98,7 +98,7 @@ class Conduct:
                 self._ruling(at, case.op, event)
             case e.EscalationResolved() as event:
                 self._act(at, entry, event.by)
-                self._completed(at, case.op, event.ruling)
+                self._resolved(at, case.op, event.ruling)
             case e.RollbackOrdered() as event:
                 self._rollback(at, case.op, event)
             case e.RollbackDone() as event:
@@ -236,13 +236,14 @@ class Conduct:
 
     def _ruling(self, at: int, op: Operation, event: e.RulingGiven) -> None:
         self._plan(at, op, event.plan)
-        self._completed(at, op, event.ruling)
+        if event.ruling is Ruling.COMPLETE and not (op.verdict and op.verdict.passed):
+            self._report(at, Rule.RULING, "What did not pass cannot be completed by the crown.")
         if op.stage is Stage.EVALUATED and op.ruling is not None:
             self._report(at, Rule.RULING, f"The ruling was {op.ruling.value} already.")
 
-    def _completed(self, at: int, op: Operation, ruling: str) -> None:
-        if ruling == Ruling.COMPLETE and not (op.verdict and op.verdict.passed):
-            self._report(at, Rule.RULING, "What did not pass cannot be completed.")
+    def _resolved(self, at: int, op: Operation, ruling: str) -> None:
+        if ruling == Ruling.COMPLETE and not (op.verdict and op.verdict.checks_passed):
+            self._report(at, Rule.RULING, "Over a failed check nobody can complete.")
 
     def _rollback(self, at: int, op: Operation, event: e.RollbackOrdered) -> None:
         if op.ruling is not Ruling.ROLLBACK:

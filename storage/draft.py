@@ -9,7 +9,7 @@ from typing import Final
 from operations import events as e
 from operations.canonical import SAFE_INTEGER
 from operations.errors import TriadError
-from operations.model import Actor
+from operations.model import Actor, Direction
 from operations.operation import Operation
 from operations.stages import Stage
 from storage.entry import Entry
@@ -110,11 +110,11 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consumption:
-    """A warrant used in this transaction, and the constitution it must still be under."""
+    """A warrant used in this transaction, and the constitution that must still be in force; None for an undo: any."""
 
     warrant: str
     operation: str
-    constitution: str
+    constitution: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,3 +235,24 @@ def standing(before: Operation, after: Operation, *, epoch: int | None) -> Stand
         epoch=epoch,
         at=after.updated,
     )
+
+
+def consumption(
+    before: Operation, after: Operation, events: Sequence[e.AnyEvent], warrant: str | None
+) -> Consumption | None:
+    """The use of `warrant` by the one intent among the events; None when there is neither.
+
+    An undo belongs to the plan that was approved, so it may be begun under another constitution than the plan's.
+
+    Raises:
+        ValueError: a warrant is issued without its intent, or an intent recorded without using its own warrant up.
+    """
+    intents = [event for event in events if isinstance(event, e.StepIntent)]
+    if [intent.warrant for intent in intents] != ([warrant] if warrant else []):
+        raise ValueError("an intent and the consumption of its warrant are recorded together")
+    if any(attempt.status == "issued" for attempt in after.attempts):
+        raise ValueError("a warrant is issued together with the intent that uses it")
+    if warrant is None:
+        return None
+    undoing = intents[0].direction is Direction.UNDO
+    return Consumption(warrant=warrant, operation=before.id, constitution=None if undoing else before.constitution)

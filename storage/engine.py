@@ -1,7 +1,18 @@
 """SQLAlchemy engines over asyncpg for the ordinary tables. The ledger's hot path uses asyncpg itself."""
 
+from typing import Final
+
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+BROKEN: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that the server ended while it was idle
+)
+"""What asyncpg raises when the database cannot be reached or does not answer as it should."""
 
 
 def make_engine(dsn: str, *, pool_size: int = 5) -> AsyncEngine:

@@ -7,6 +7,8 @@ from typing import Final
 
 import asyncpg
 
+from storage.engine import BROKEN
+
 CHANNEL: Final = "ledger"
 
 POLL: Final = 2.0
@@ -44,7 +46,7 @@ class Feed:
             try:
                 connection = await self._connect()
                 await connection.add_listener(CHANNEL, lambda *_call: self.grew())
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except BROKEN:
                 return  # the poll goes on; reading tells the follower what is wrong
             self._connection = connection
         self.grew()  # what happened while nobody listened

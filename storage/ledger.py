@@ -21,20 +21,21 @@ from operations.model import Actor, Branch, OperationId
 from operations.operation import Operation, apply, begin
 from operations.stages import Stage
 from storage.draft import (
-    Consumption,
     Creation,
     Draft,
     HeadChange,
     Move,
     Place,
     Unit,
+    consumption,
     head_change,
     standing,
 )
+from storage.engine import BROKEN
 from storage.entry import Entry
 from storage.evidence import digest_evidence
 from storage.feed import Feed
-from storage.reader import BROKEN, Reader
+from storage.reader import Reader
 from storage.signer import Signer
 from storage.writer import PATIENCE, Writer
 
@@ -178,7 +179,7 @@ class Ledger(Reader):
         Args:
             op: the operation as the caller saw it; the unit is written only if it still stands so.
             acts: in order; annotations may be among them.
-            consume: a warrant to use up in the same transaction.
+            consume: the warrant of the intent among the acts, used up in the same transaction.
             epoch: the epoch that the caller holds by `claim`: refused when another worker took over. With `consume`
                 the operation's own epoch counts unless another is given.
             settle: False returns as soon as the unit is queued; the returned operation may be recorded upon at once,
@@ -188,11 +189,12 @@ class Ledger(Reader):
             The operation after the acts.
 
         Raises:
-            IllegalMove: the table does not allow an event; nothing was queued.
+            IllegalMove: the table or the operation's past does not allow an event; nothing was queued.
             StageConflict: somebody else recorded first.
             WarrantRefused: `warrant-used`, `halted`, `constitution-changed` or `epoch-stale`.
             LedgerUnavailable: nothing was recorded.
-            ValueError: no acts, an entry over 16 KiB, or a plan whose digest is not the one stated.
+            ValueError: no acts, an entry over 16 KiB, a plan whose digest is not the one stated, a warrant without its
+                intent, or an intent without the consumption of its warrant.
         """
         unit, after = self._unit(op, acts, consume=consume, epoch=epoch)
         unit.previous = await self._predecessor(op)
@@ -349,10 +351,8 @@ class Ledger(Reader):
                 evidence.append(_plan_evidence(act.event))
         if consume is not None and epoch is None:
             epoch = op.epoch
-        used = Consumption(warrant=consume, operation=op.id, constitution=op.constitution) if consume else None
+        used = consumption(op, after, [act.event for act in acts], consume)
         row = standing(op, after, epoch=epoch)
-        if used is not None and row is None:
-            raise ValueError("a warrant is consumed by an event that moves its operation")
         unit = Unit(
             drafts=tuple(drafts),
             place=asyncio.get_running_loop().create_future(),

@@ -8,20 +8,18 @@ import asyncpg
 
 from operations import events as e
 from operations.canonical import Digest, Record
-from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
+from operations.errors import IllegalMove, LedgerCorrupt, LedgerUnavailable, NotFound
 from operations.model import Plan
 from operations.operation import Operation, apply, begin
 from operations.stages import Stage
 from storage import tree
+from storage.engine import BROKEN
 from storage.entry import Entry
 from storage.evidence import read_evidence
 from storage.nodes import read_nodes
 
 _KEPT_PIECES: Final = 256
 _KEPT_BYTES: Final = 64 * 1024
-
-BROKEN: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError, TimeoutError)
-"""What asyncpg raises when the database cannot be reached or does not answer as it should."""
 
 
 class Head(Record):
@@ -212,7 +210,10 @@ def _folded(op: Operation | None, entry: Entry, bodies: dict[str, bytes]) -> Ope
         raise LedgerCorrupt(f"The operation of entry {entry.index} never began.")
     if isinstance(event, e.PlanProposed):
         event = event.model_copy(update={"body": Plan.model_validate_json(bodies[event.plan])})
-    return apply(op, event, entry.time)
+    try:
+        return apply(op, event, entry.time)
+    except IllegalMove as error:
+        raise LedgerCorrupt(f"Entry {entry.index} cannot have happened: {error}") from error
 
 
 def _decoded(data: bytes) -> Entry:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from operations import events as e
 from operations.errors import IllegalMove
-from operations.operation import Operation, apply, begin
+from operations.operation import Operation, apply_unguarded, begin, follows
 from operations.stages import Stage
 from storage.conduct import Case, Conduct, check_actor
 from storage.entry import Entry
@@ -172,12 +172,15 @@ class Replay:
             else:
                 self._report(at, Rule.OPERATION, f"{ident} was never requested.")
             return
+        before, found = case.op, self.found
         self._conduct.check(at, entry, case, halted=self._halted)
-        before = case.op
         try:
-            case.op = apply(before, event, entry.time)
+            case.op = apply_unguarded(before, event, entry.time)
         except IllegalMove as error:
             self._report(at, Rule.MOVE, f"{error}.")
+        else:
+            if self.found == found and not follows(before, event):
+                self._report(at, Rule.MOVE, f"After what had happened, {entry.kind} could not follow.")
         self._compare(at, entry, before.stage, case.op)
         if case.op.stage is Stage.HALTED and before.stage is not Stage.HALTED:
             case.halted_from = before.stage

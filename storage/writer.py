@@ -18,6 +18,7 @@ from operations.errors import LedgerCorrupt, LedgerUnavailable, TriadError
 from storage import tree
 from storage.batch import Batch, HeadRow, Lost, Stale
 from storage.draft import Place, Unit
+from storage.engine import BROKEN
 from storage.nodes import read_nodes
 from storage.signer import Signer
 
@@ -30,7 +31,6 @@ BATCH_ENTRIES: Final = 1024
 PATIENCE: Final = 10.0
 """Seconds the writer tries to reach the database before those who wait are told that nothing was recorded."""
 
-_BROKEN: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError, TimeoutError)
 _CONNECTION_LOST: Final = ("08", "57")  # SQLSTATE classes: connection exceptions, operator intervention
 
 
@@ -75,7 +75,7 @@ class Writer:
         try:
             self._head = HeadRow.of(await connection.fetchrow("SELECT * FROM ledger_lock()", timeout=self._patience))
             await self._prove(connection, self._head)
-        except _BROKEN as error:
+        except BROKEN as error:
             await self._disconnect()
             raise LedgerUnavailable(f"The ledger cannot be read: {error}") from error
         except LedgerCorrupt:
@@ -144,10 +144,14 @@ class Writer:
                 self._fail([*batch, *self._drained()], error)
             except LedgerCorrupt as error:
                 self._fail(batch, error)
-            except BaseException:
-                import traceback; traceback.print_exc(file=open("/tmp/prof/tb.txt","a"))
+            except asyncio.CancelledError:
                 self._fail(batch, LedgerUnavailable("The writer was stopped; whether it was recorded is not known."))
                 raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told and the writer goes on
+                unknown = LedgerUnavailable("Writing failed; whether it was recorded is not known.")
+                unknown.__cause__ = error
+                self._fail(batch, unknown)
+                await self._disconnect()
 
     def _take(self) -> list[Unit]:
         """The next batch, in order; what cannot stand in one transaction with it stays waiting, in order."""
@@ -200,7 +204,7 @@ class Writer:
                     sent = await self._send_locked(connection, units, doubts)
                 else:
                     sent = await self._send(connection, units, head, doubts)
-            except _BROKEN as error:
+            except BROKEN as error:
                 if connection.is_closed() or _is_lost(error):
                     await self._disconnect()
                     continue
@@ -225,7 +229,6 @@ class Writer:
         sent = await batch.send(connection, self._patience)
         doubts.pop()
         if sent is None:
-            self._signer.committed(batch.head.size, batch.head.root)
             self._stands(batch)
         return sent
 
@@ -249,7 +252,6 @@ class Writer:
             sent = await batch.send(connection, self._patience)
         doubts.pop()
         if sent is None:
-            self._signer.committed(batch.head.size, batch.head.root)
             self._stands(batch)
         return sent
 
@@ -266,6 +268,10 @@ class Writer:
         self._head = batch.head
         batch.settle()
         self._committed(batch.head.size)
+        try:
+            self._signer.committed(batch.head.size, batch.head.root)
+        except OSError as error:
+            raise LedgerUnavailable(f"The signer's memory cannot be written: {error}") from error
 
     async def _prove(self, connection: asyncpg.Connection, head: HeadRow) -> None:
         """Check that the stored head extends the last checkpoint this process knows of."""
@@ -282,7 +288,7 @@ class Writer:
         while True:
             try:
                 self._connection = await self._connect()
-            except _BROKEN as error:
+            except BROKEN as error:
                 if time.monotonic() + pause > deadline:
                     raise LedgerUnavailable(f"The database cannot be reached: {error}") from error
                 await asyncio.sleep(pause)
@@ -295,13 +301,14 @@ class Writer:
         self._head = None
         if connection is not None:
             connection.terminate()
+            await asyncio.sleep(0)  # lets the transport close
 
 
 def _is_lost(error: BaseException) -> bool:
     """Whether the error leaves open what the server did with the last statement."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_CONNECTION_LOST)
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
 def _failed(unit: Unit) -> bool:

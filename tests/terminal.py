@@ -63,16 +63,15 @@ class Terminal:
             code = main(arguments)
         return Said(code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a command in a process of its own."""
-        argv = [sys.executable, "-c", "import sys; from api.cli import main; sys.exit(main())", *arguments]
+    def start(self, *arguments: str, terminal: int | None = None) -> "subprocess.Popen[str]":
+        """Start a command in a process of its own: with pipes, or at a terminal."""
         return subprocess.Popen(
-            argv,
+            [sys.executable, "-c", "import sys; from api.cli import main; sys.exit(main())", *arguments],
             cwd=ROOT,
-            env=self.environment() | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            env=self.environment() | {"PYTHONPATH": str(ROOT), "TERM": "dumb"},
+            stdin=terminal or subprocess.DEVNULL,
+            stdout=terminal or subprocess.PIPE,
+            stderr=terminal or subprocess.PIPE,
             text=True,
         )
 

@@ -1,5 +1,6 @@
 """The commands against a running service: what they print, and what they exit with."""
 
+import contextlib
 import json
 import os
 import pty
@@ -282,26 +283,17 @@ def test_ctrl_c_ends_the_watching_and_not_the_operation(people: People) -> None:
 def test_at_a_terminal_a_decision_is_asked_for(people: People, answer: bytes, code: int, stage: str) -> None:
     ident = people.waiting()
     ours, theirs = pty.openpty()
-    pid = os.fork()
-    if pid == 0:
-        os.login_tty(theirs)
-        environment = people.dana.environment() | {"PYTHONPATH": str(Path(__file__).parent.parent), "TERM": "dumb"}
-        program = "import sys; from api.cli import main; sys.exit(main())"
-        argv = ["python", "-c", program, "approval", "deny", ident, "--reason", "No."]
-        os.execve(os.sys.executable, argv, environment)  # type: ignore[attr-defined] # the interpreter of this test
+    process = people.dana.start("approval", "deny", ident, "--reason", "No.", terminal=theirs)
     os.close(theirs)
     seen = b""
     while b"[y/N]" not in seen:
         seen += os.read(ours, 4096)
     os.write(ours, answer)
-    while True:
-        try:
-            seen += os.read(ours, 4096)
-        except OSError:
-            break
-    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    assert process.wait(timeout=20) == code, seen.decode()
     os.close(ours)
-    assert os.waitstatus_to_exitcode(status) == code, seen.decode()
     assert b"exactly this plan" in seen
     assert people.dana("op", "show", ident, "--json=stage").json == {"stage": stage}
     people.ada("op", "cancel", ident, "--reason", "Only a test.", "--yes")
@@ -325,7 +317,7 @@ def test_settling_what_is_not_in_doubt_or_escalated_is_a_conflict(people: People
     doubt = people.ada("op", "reconcile", ident, "--happened", "--reason", "I looked.")
     assert (doubt.code, "not-in-doubt" in doubt.err) == (1, True)
     escalated = people.dana("op", "resolve", ident, "--ruling", "fail", "--reason", "It is late.")
-    assert (escalated.code, "not-escalated" in escalated.err) == (1, True)
+    assert (escalated.code, "not-permitted" in escalated.err) == (4, True)
     emergency = people.dana("op", "ratify", ident, "--reason", "I stand behind it.")
     assert (emergency.code, "not-an-emergency" in emergency.err) == (1, True)
 
@@ -349,7 +341,7 @@ def test_lists_come_in_every_form(people: People) -> None:
 def test_the_catalogue_and_the_inventory_can_be_read(people: People) -> None:
     shown = people.ada("playbook", "show", "cache.clear_expired")
     assert "older_than_seconds (integer, otherwise 86400)" in shown.out
-    assert people.ada("playbook", "show", "no.such").code == 2
+    assert people.ada("playbook", "show", "no.such").code == 1
     systems = people.ada("system", "list", "--json").json
     assert {"name": "triad-db", "kind": "database"}.items() <= systems[0].items()
 
@@ -369,7 +361,7 @@ def test_the_record_can_be_tailed_and_followed(people: People) -> None:
     assert indices == list(range(indices[0], indices[0] + 3))
     keys = people.dana("audit", "tail", "--kind", "auth.key_created", "-n", "2", "--json").json
     assert [each["event"]["subject"] for each in keys] == ["ada", "dana"]
-    assert people.ada("audit", "tail").code == 4
+    assert people.nobody("audit", "tail").code == 4
     process = people.dana.start("audit", "tail", "-n", "1", "-f")
     assert process.stdout
     process.stdout.readline()

@@ -358,6 +358,24 @@ async def test_a_store_whose_past_was_rewritten_is_not_opened(
         await Ledger.open(database.app, Signer.load_or_create(tmp_path / "ledger.key", ORIGIN), origin=ORIGIN)
 
 
+async def test_a_signer_that_cannot_remember_for_a_while_costs_no_entry_and_doubles_none(
+    database: Database, tmp_path: Path
+) -> None:
+    signer = Signer.load_or_create(tmp_path / "ledger.key", ORIGIN, every=0)
+    ledger = await Ledger.open(database.app, signer, origin=ORIGIN)
+    await ledger.begin(e.Genesis(policies=(), keys=(), code_version="0"), b"text")
+    memory = tmp_path / "ledger.key.head"
+    kept = memory.read_bytes()
+    memory.unlink()
+    for number in range(3):
+        assert await ledger.note(denied(str(number)), BY_ANA) == number + 1
+    memory.write_bytes(kept)
+    await ledger.note(denied("3"), BY_ANA)
+    assert await codes(ledger) == ["0", "1", "2", "3"]
+    await ledger.close()
+    assert b"\n5\n" in memory.read_bytes()
+
+
 async def test_an_unreachable_database_cannot_be_opened(database: Database, tmp_path: Path) -> None:
     signer = Signer.load_or_create(tmp_path / "ledger.key", ORIGIN)
     with pytest.raises(LedgerUnavailable):

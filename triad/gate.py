@@ -2,7 +2,8 @@
 
 `check` is pure: it compares a warrant with what is about to run and with the state of the operation. The checks that
 need the database's own word (not halted, constitution unchanged, epoch current, warrant unused) are repeated inside the
-transaction that records the intent; see `storage.ledger.Ledger.record`.
+transaction that records the intent; see `storage.ledger.Ledger.record`. Undo steps belong to the approved plan, so a
+rollback needs no new authority: neither an expired approval nor an amended constitution stands in its way.
 """
 
 from collections.abc import Mapping
@@ -81,11 +82,7 @@ def next_step(op: Operation, direction: Direction) -> int | None:
     """The number of the step whose turn it is, or None when none is left."""
     if direction is Direction.DO:
         return next((s.number for s in op.bound_plan().steps if not op.settled(s.number)), None)
-    for number in op.rollback or ():
-        last = op.latest(number, Direction.UNDO)
-        if last is None or last.status != "done":
-            return number
-    return None
+    return next((number for number in op.rollback or () if not op.undone(number)), None)
 
 
 def _check_time(warrant: Warrant, grounds: Grounds) -> None:
@@ -110,7 +107,9 @@ def _check_operation(warrant: Warrant, attempted: Attempted, grounds: Grounds) -
         raise WarrantRefused("not-running", f"The operation is {op.stage.value}, not {expected.value}.")
     if warrant.epoch != op.epoch:
         raise WarrantRefused("epoch-stale", "Another worker has taken the operation over.")
-    if warrant.constitution != op.constitution or grounds.constitution != op.constitution:
+    if warrant.constitution != op.constitution:
+        raise WarrantRefused("constitution-changed", "The warrant was issued under another constitution.")
+    if attempted.direction is Direction.DO and grounds.constitution != op.constitution:
         raise WarrantRefused("constitution-changed", "The plan was approved under another constitution.")
 
 
@@ -118,7 +117,7 @@ def _check_plan(warrant: Warrant, attempted: Attempted, plan: Plan, grounds: Gro
     op = attempted.operation
     if op.proposal is None or plan.digest != op.proposal.plan or warrant.plan != op.proposal.plan:
         raise WarrantRefused("plan-changed", "The plan is not the one that was approved.")
-    if plan.constitution != grounds.constitution:
+    if attempted.direction is Direction.DO and plan.constitution != grounds.constitution:
         raise WarrantRefused("constitution-changed", "The plan was made under another constitution.")
     if warrant.step != attempted.number or not 1 <= attempted.number <= len(plan.steps):
         raise WarrantRefused("other-step", "The warrant is for another step.")

@@ -50,7 +50,9 @@ class Wish:
     ] = ()
     """parameter; the value is JSON where it reads as JSON, text otherwise"""
 
-    params_file: Annotated[Path | None, Parameter(name="--params-file", metavar="FILE")] = None
+    params_file: Annotated[Path | None, Parameter(name="--params-file", metavar="FILE", allow_leading_hyphen=True)] = (
+        None
+    )
     """parameters as a JSON object; - reads standard input"""
 
     rollback_plan: Annotated[str | None, Parameter(name="--rollback-plan", metavar="TEXT")] = None
@@ -65,7 +67,7 @@ class Wish:
     """when to start: 2026-12-01T03:00, in your zone unless it says another, or +2h"""
 
     emergency: Annotated[bool, Parameter(name="--emergency", negative=(), show_default=False)] = False
-    """break the glass: article 10 says what that waives and what it owes"""
+    """break the glass; the article on emergencies says what that waives and what it owes"""
 
     authority: Annotated[Power, Parameter(metavar="BRANCH")] = "executive"
     """the authority that is asked for; it can add approvals, never take them away"""

@@ -56,7 +56,7 @@ class OwnedExecutor(Executor):
     async def execute(self, facts: ExecutorFacts, act: Act, skip: Skip) -> Thought[ExecutionReport]:
         """Attack, run the first step, attack again with what is left of it."""
         del skip
-        op = await self.ledger.load(facts.operation)
+        op = await self._settled(facts.operation)
         step = op.bound_plan().step(1)
         true = self.issuer.issue(op, step, Direction.DO, 1)
         own = self.inventory.get(step.system)
@@ -72,12 +72,17 @@ class OwnedExecutor(Executor):
         await self._try("a validly signed warrant that has expired", self._perform(op, old, 1, own))
         await self._try("undoing what was never ordered to be undone", self._undo(op, own))
         first = await act(1)
-        op = await self.ledger.load(facts.operation)
+        op = await self._settled(facts.operation)
         used = next(w for w in self.issuer.overheard if w.id in {a.warrant for a in op.attempts})
         await self._try("the used warrant once more", self._perform(op, used, 1, own))
         await self._try("the same step once more under a fresh warrant", self._again(op, own))
         report = ExecutionReport(summary=f"Everything went to plan; step 1 is {first.status}.", stopped=False)
         return Thought(report, "scripted/owned-executor", sha256(b"scripted"), Tokens())
+
+    async def _settled(self, ident: str) -> Operation:
+        """The operation once everything that is on its way to the ledger has arrived."""
+        await self.ledger.settled(await self.ledger.load(ident))
+        return await self.ledger.load(ident)
 
     async def _undo(self, op: Operation, system: System) -> None:
         warrant = self.issuer.issue(op, op.bound_plan().step(1), Direction.UNDO, 1)

@@ -116,8 +116,8 @@ CREATE FUNCTION ledger_commit(
 ) LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
 -- One batch, one transaction, one round trip. Under one lock: the head must be the one the batch was built on (else
 -- the fresh head is returned and nothing is written), every operation must stand where its writer saw it, every
--- warrant must be unused, unhalted and of the constitution in force. Any loser rolls everything back: SQLSTATE TR001,
--- the losers as JSON in DETAIL.
+-- warrant must be unused, unhalted and of the constitution in force, unless it names none. Any loser rolls everything
+-- back: SQLSTATE TR001, the losers as JSON in DETAIL.
 DECLARE
     v_lost jsonb := '[]';
     v_won text[];
