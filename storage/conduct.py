@@ -157,6 +157,8 @@ class Conduct:
         expected = Direction.UNDO if op.stage is Stage.ROLLING_BACK else Direction.DO
         if event.direction is not expected:
             self._report(at, Rule.DIRECTION, f"At stage {op.stage.value} nothing is to {event.direction.value}.")
+        if any(a.status in {"issued", "intended", "in_doubt"} for a in op.attempts):
+            self._report(at, Rule.TURN, "Another warrant of this operation is open.")
         made = sum(1 for a in op.attempts if a.step == event.step and a.direction is event.direction)
         if event.attempt != made + 1:
             self._report(at, Rule.ATTEMPT, f"This is attempt {made + 1} at step {event.step}, not {event.attempt}.")

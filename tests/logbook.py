@@ -48,8 +48,8 @@ def ident(number: int) -> str:
 
 
 class Logbook:
-    """A ledger that grows entry by entry. `events` are folded as the ledger folds them; what the transition table does
-    not allow is written all the same, without moving the operation.
+    """A ledger that grows entry by entry. Events are folded by the transition table alone, as a writer would that keeps
+    to no other rule; what the table does not allow is written all the same, without moving the operation.
     """
 
     def __init__(self, *, genesis: bool = True) -> None:

@@ -1,6 +1,5 @@
 """The transition table, row by row, and what each event leaves behind in the operation."""
 
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
@@ -29,6 +28,7 @@ from operations.stages import TRANSITIONS, Stage
 IDENT = "op_00000000000000000000000001"
 AT = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 LATER = AT + timedelta(minutes=1)
+LATEST = LATER + timedelta(minutes=1)
 LAW = sha256(b"the constitution")
 NEW_LAW = sha256(b"the amended constitution")
 PLAN = sha256(b"the plan")
@@ -78,11 +78,13 @@ def given(name: str = "ap_1", **changes: Any) -> e.ApprovalGiven:
     return e.ApprovalGiven(**fields | changes)
 
 
-def issued(warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO) -> e.WarrantIssued:
+def issued(
+    warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO, *, attempt: int = 1
+) -> e.WarrantIssued:
     return e.WarrantIssued(
         warrant=warrant,
         step=step,
-        attempt=1,
+        attempt=attempt,
         direction=direction,
         plan=PLAN,
         arguments=PLAN,
@@ -91,11 +93,13 @@ def issued(warrant: str = "wr_1", step: int = 1, direction: Direction = Directio
     )
 
 
-def intended(warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO) -> e.StepIntent:
+def intended(
+    warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO, *, attempt: int = 1
+) -> e.StepIntent:
     return e.StepIntent(
         warrant=warrant,
         step=step,
-        attempt=1,
+        attempt=attempt,
         direction=direction,
         playbook="logs.rotate",
         system="shop-logs",
@@ -106,20 +110,53 @@ def intended(warrant: str = "wr_1", step: int = 1, direction: Direction = Direct
     )
 
 
-ONE: dict[str, Any] = {"warrant": "wr_1", "step": 1, "attempt": 1, "direction": Direction.DO}
-DONE = e.StepDone(**ONE, changed=True, summary="Rotated.", evidence=(PLAN,))
-FAILED = e.StepFailed(**ONE, code="lock-timeout", changed=False, reasons=("Locked.", "Twice."), evidence=(PLAN,))
-DOUBT = e.StepInDoubt(**ONE, reasons=("The worker died.",))
-
-
-def reconciled(direction: Direction = Direction.DO, *, happened: bool = True) -> e.StepReconciled:
-    return e.StepReconciled(
-        step=1, attempt=1, direction=direction, happened=happened, by="olga", reasons=("I looked.",)
+def done(warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO, *, attempt: int = 1) -> e.StepDone:
+    return e.StepDone(
+        warrant=warrant,
+        step=step,
+        attempt=attempt,
+        direction=direction,
+        changed=True,
+        summary="Rotated.",
+        evidence=(PLAN,),
     )
 
 
-def checked(*, passed: bool = True) -> e.CheckEvaluated:
-    return e.CheckEvaluated(step=1, direction=Direction.DO, name="rotated", passed=passed, expected="12", observed="12")
+def failed(
+    warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO, *, attempt: int = 1
+) -> e.StepFailed:
+    return e.StepFailed(
+        warrant=warrant,
+        step=step,
+        attempt=attempt,
+        direction=direction,
+        code="lock-timeout",
+        changed=False,
+        reasons=("Locked.", "Twice."),
+        evidence=(PLAN,),
+    )
+
+
+def doubtful(
+    warrant: str = "wr_1", step: int = 1, direction: Direction = Direction.DO, *, attempt: int = 1
+) -> e.StepInDoubt:
+    return e.StepInDoubt(
+        warrant=warrant, step=step, attempt=attempt, direction=direction, reasons=("The worker died.",)
+    )
+
+
+def skipped(step: int = 2) -> e.StepSkipped:
+    return e.StepSkipped(step=step, reasons=("Optional.",))
+
+
+def reconciled(direction: Direction = Direction.DO, *, happened: bool = True, attempt: int = 1) -> e.StepReconciled:
+    return e.StepReconciled(
+        step=1, attempt=attempt, direction=direction, happened=happened, by="olga", reasons=("I looked.",)
+    )
+
+
+def checked(direction: Direction = Direction.DO, *, passed: bool = True) -> e.CheckEvaluated:
+    return e.CheckEvaluated(step=1, direction=direction, name="rotated", passed=passed, expected="12", observed="12")
 
 
 def ruled(ruling: Ruling) -> e.RulingGiven:
@@ -147,10 +184,10 @@ MOVES: tuple[e.Event, ...] = (
     e.OperationStarted(plan=PLAN, epoch=3),
     issued(),
     intended(),
-    DONE,
-    FAILED,
-    DOUBT,
-    e.StepSkipped(step=2, reasons=("Optional.",)),
+    done(),
+    failed(),
+    doubtful(),
+    skipped(),
     *(reconciled(direction) for direction in Direction),
     e.ExecutionFinished(outcome="finished", report="All ran."),
     checked(),
@@ -207,7 +244,65 @@ def folded(*events: e.Event) -> Operation:
 
 
 def running(*events: e.Event) -> Operation:
-    return folded(proposed(), given(), BY_SIGNAL["operation.approved"], BY_SIGNAL["operation.started"], *events)
+    return folded(*RUNNING, *events)
+
+
+UNDO = Direction.UNDO
+BEGUN = (issued(), intended())
+UNDOING = (issued("wr_2", direction=UNDO), intended("wr_2", direction=UNDO))
+PLANNED = (proposed(), given())
+APPROVED = (*PLANNED, BY_SIGNAL["operation.approved"])
+RUNNING = (*APPROVED, BY_SIGNAL["operation.started"])
+EXECUTED = (*RUNNING, *BEGUN, done(), BY_SIGNAL["execution.finished"])
+EVALUATED = (*EXECUTED, checked(), VERDICT)
+ROLLING_BACK = (*EVALUATED, ruled(Ruling.ROLLBACK), e.RollbackOrdered(steps=(1,), reasons=("It failed.",)))
+HALT = BY_SIGNAL["operation.halted"]
+
+PASTS: dict[Stage, tuple[e.Event, ...]] = {
+    Stage.REQUESTED: (),
+    Stage.PLANNED: PLANNED,
+    Stage.APPROVED: APPROVED,
+    Stage.RUNNING: RUNNING,
+    Stage.EXECUTED: EXECUTED,
+    Stage.EVALUATED: EVALUATED,
+    Stage.ESCALATED: (*EVALUATED, ruled(Ruling.ESCALATE)),
+    Stage.ROLLING_BACK: ROLLING_BACK,
+    Stage.IN_DOUBT: (*RUNNING, *BEGUN, doubtful()),
+    Stage.HALTED: (*RUNNING, HALT),
+}
+"""A lawful past that leads to each stage."""
+
+ROWS: dict[tuple[Stage, str], tuple[e.Event, ...]] = {
+    (Stage.RUNNING, "step.intent"): (*RUNNING, issued(), intended()),
+    (Stage.RUNNING, "step.done"): (*RUNNING, *BEGUN, done()),
+    (Stage.RUNNING, "step.failed"): (*RUNNING, *BEGUN, failed()),
+    (Stage.RUNNING, "step.in_doubt"): (*RUNNING, *BEGUN, doubtful()),
+    (Stage.RUNNING, "step.reconciled:do"): (*RUNNING, *BEGUN, reconciled()),
+    (Stage.EVALUATED, "rollback.ordered"): ROLLING_BACK,
+    (Stage.ROLLING_BACK, "warrant.issued"): (*ROLLING_BACK, UNDOING[0]),
+    (Stage.ROLLING_BACK, "step.intent"): (*ROLLING_BACK, *UNDOING),
+    (Stage.ROLLING_BACK, "step.done"): (*ROLLING_BACK, *UNDOING, done("wr_2", direction=UNDO)),
+    (Stage.ROLLING_BACK, "step.failed"): (*ROLLING_BACK, *UNDOING, failed("wr_2", direction=UNDO)),
+    (Stage.ROLLING_BACK, "step.in_doubt"): (*ROLLING_BACK, *UNDOING, doubtful("wr_2", direction=UNDO)),
+    (Stage.ROLLING_BACK, "step.reconciled:undo"): (*ROLLING_BACK, *UNDOING, reconciled(UNDO)),
+    (Stage.ROLLING_BACK, "check.evaluated"): (*ROLLING_BACK, checked(UNDO)),
+    (Stage.IN_DOUBT, "step.reconciled:undo"): (
+        *ROLLING_BACK,
+        *UNDOING,
+        doubtful("wr_2", direction=UNDO),
+        reconciled(UNDO),
+    ),
+    (Stage.HALTED, "operation.resumed:undo"): (*ROLLING_BACK, HALT, BY_SIGNAL["operation.resumed:undo"]),
+}
+"""Where the past of the stage alone does not carry a row: a lawful past, and last the row's own event."""
+
+
+def lawful(stage: Stage, signal: str) -> tuple[Operation, e.Event]:
+    """An operation at the stage whose past allows the row's event, and that event."""
+    *past, event = ROWS.get((stage, signal), (*PASTS[stage], BY_SIGNAL[signal]))
+    op = folded(*past)
+    assert (op.stage, event.signal) == (stage, signal)
+    return op, event
 
 
 def changed(before: Operation, after: Operation) -> set[str]:
@@ -235,15 +330,9 @@ def test_every_stage_has_a_row_and_the_terminal_ones_are_empty() -> None:
 
 
 def test_every_stage_can_be_reached_from_a_request_and_every_live_one_can_end() -> None:
-    reached, waiting = {Stage.REQUESTED}, deque([asked()])
-    while waiting:
-        op = waiting.popleft()
-        for signal in TRANSITIONS[op.stage]:
-            after = operation.apply(op, BY_SIGNAL[signal], LATER)
-            if after.stage not in reached:
-                reached.add(after.stage)
-                waiting.append(after)
-    assert reached == set(Stage)
+    rows = [lawful(stage, signal) for stage, row in TRANSITIONS.items() for signal in row]
+    reached = {operation.apply(op, event, LATER).stage for op, event in rows}
+    assert reached | {asked().stage} == set(Stage)
     ends = set(TERMINAL)
     while more := {stage for stage, row in TRANSITIONS.items() if stage not in ends and ends & set(row.values())}:
         ends |= more
@@ -256,10 +345,12 @@ def test_every_stage_can_be_reached_from_a_request_and_every_live_one_can_end() 
     ids=str,
 )
 def test_each_row_moves_the_operation_to_its_stage(stage: Stage, signal: str, after: Stage) -> None:
-    op = at_stage(stage)
-    moved = operation.apply(op, BY_SIGNAL[signal], LATER)
-    assert (moved.stage, moved.version, moved.updated) == (after, op.version + 1, LATER)
-    assert (op.stage, op.version, op.updated) == (stage, 1, AT)
+    op, event = lawful(stage, signal)
+    spelled = op.model_dump_json()
+    moved = operation.apply(op, event, LATEST)
+    assert (moved.stage, moved.version, moved.updated) == (after, op.version + 1, LATEST)
+    assert op.model_dump_json() == spelled
+    assert operation.apply_unguarded(op, event, LATEST) == moved
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -283,6 +374,71 @@ def test_annotations_leave_the_operation_as_it_is_at_every_stage(stage: Stage) -
     for event in ANNOTATIONS:
         assert stages.move(stage, event) is stage
         assert operation.apply(op, event, LATER) is op
+
+
+GUARDED: dict[str, tuple[tuple[e.Event, ...], e.Event]] = {
+    "an approval withdrawn that was not given": (
+        APPROVED,
+        BY_SIGNAL["approval.withdrawn"].model_copy(update={"approval": "ap_9"}),
+    ),
+    "a second warrant while one is issued": ((*RUNNING, issued()), issued("wr_3", 2)),
+    "a second warrant while a step is under way": ((*RUNNING, *BEGUN), issued("wr_3", 2)),
+    "a warrant issued twice": ((*RUNNING, *BEGUN, failed()), issued(attempt=2)),
+    "an attempt left out": ((*RUNNING, *BEGUN, failed()), issued("wr_3", attempt=3)),
+    "an attempt counted again": ((*RUNNING, *BEGUN, failed()), issued("wr_3")),
+    "an undo while running": ((*RUNNING, *BEGUN, done()), issued("wr_2", direction=UNDO)),
+    "a step forward while rolling back": (ROLLING_BACK, issued("wr_3", 2)),
+    "an intent without a warrant": (RUNNING, intended()),
+    "an intent with another warrant": ((*RUNNING, issued()), intended("wr_9")),
+    "an intent of another step": ((*RUNNING, issued()), intended(step=2)),
+    "an intent of another attempt": ((*RUNNING, issued()), intended(attempt=2)),
+    "an intent of the other direction": ((*RUNNING, issued()), intended(direction=UNDO)),
+    "a warrant used twice": ((*RUNNING, *BEGUN), intended()),
+    "a warrant used again after a failure": ((*RUNNING, *BEGUN, failed()), intended()),
+    "a success that never began": ((*RUNNING, issued()), done()),
+    "a failure that never began": ((*RUNNING, issued()), failed()),
+    "a doubt about what never began": ((*RUNNING, issued()), doubtful()),
+    "a second outcome": ((*RUNNING, *BEGUN, failed()), done()),
+    "a failure after the success": ((*RUNNING, *BEGUN, done()), failed()),
+    "a doubt about what is done": ((*RUNNING, *BEGUN, done()), doubtful()),
+    "an outcome of another step": ((*RUNNING, *BEGUN), done(step=2)),
+    "an outcome of another attempt": ((*RUNNING, *BEGUN), done(attempt=2)),
+    "an outcome of the other direction": ((*RUNNING, *BEGUN), done(direction=UNDO)),
+    "reconciling what never began": ((*RUNNING, issued()), reconciled()),
+    "reconciling what failed": ((*RUNNING, *BEGUN, failed()), reconciled()),
+    "reconciling another attempt": ((*RUNNING, *BEGUN, doubtful()), reconciled(attempt=2)),
+    "reconciling the undo of a run": ((*RUNNING, *BEGUN, doubtful()), reconciled(UNDO)),
+    "reconciling the run of a rollback": ((*ROLLING_BACK, *UNDOING, doubtful("wr_2", direction=UNDO)), reconciled()),
+    "skipping while a step is under way": ((*RUNNING, *BEGUN), skipped()),
+    "skipping what is done": ((*RUNNING, *BEGUN, done()), skipped(1)),
+    "skipping twice": ((*RUNNING, skipped()), skipped()),
+    "a halted run resumed as a rollback": ((*RUNNING, HALT), BY_SIGNAL["operation.resumed:undo"]),
+    "a halted rollback resumed as a run": ((*ROLLING_BACK, HALT), BY_SIGNAL["operation.resumed:do"]),
+    "a run that ends with a warrant issued": ((*RUNNING, issued()), BY_SIGNAL["execution.finished"]),
+    "a run that ends with a step under way": ((*RUNNING, *BEGUN), BY_SIGNAL["execution.finished"]),
+    "a rollback that ends well with a step under way": ((*ROLLING_BACK, *UNDOING), BY_SIGNAL["rollback.done:restored"]),
+    "a rollback that fails with a step under way": ((*ROLLING_BACK, *UNDOING), BY_SIGNAL["rollback.done:incomplete"]),
+    "an undo checked before it was ordered": (EXECUTED, checked(UNDO)),
+    "a run checked while rolling back": (ROLLING_BACK, checked()),
+    "a rollback that no ruling ordered": (EVALUATED, BY_SIGNAL["rollback.ordered"]),
+    "a second ruling": ((*EVALUATED, ruled(Ruling.ROLLBACK)), ruled(Ruling.COMPLETE)),
+    "a ruling over a crown officer's": (
+        (*EVALUATED, ruled(Ruling.ESCALATE), resolved("rollback")),
+        ruled(Ruling.FAIL),
+    ),
+}
+
+
+@pytest.mark.parametrize(("past", "event"), GUARDED.values(), ids=GUARDED)
+def test_what_does_not_fit_the_past_raises_and_changes_nothing(past: tuple[e.Event, ...], event: e.Event) -> None:
+    op = folded(*past)
+    spelled = op.model_dump_json()
+    assert event.signal in TRANSITIONS[op.stage], "the table alone would allow it"
+    with pytest.raises(IllegalMove, match="after what has happened so far") as refusal:
+        operation.apply(op, event, LATEST)
+    assert refusal.value.stage == op.stage.value
+    assert op.model_dump_json() == spelled
+    assert operation.apply_unguarded(op, event, LATEST).stage is TRANSITIONS[op.stage][event.signal]
 
 
 def test_an_operation_is_never_requested_again() -> None:
@@ -392,7 +548,7 @@ def test_an_attempt_is_issued_intended_and_done() -> None:
     )
     assert op.applied() == (1,)
     assert not op.settled(1)
-    op = operation.apply(op, DONE, LATER)
+    op = operation.apply(op, done(), LATER)
     last = op.latest(1, Direction.DO)
     assert last is not None
     assert (last.status, last.changed, last.summary, last.evidence) == ("done", True, "Rotated.", (PLAN,))
@@ -400,7 +556,7 @@ def test_an_attempt_is_issued_intended_and_done() -> None:
 
 
 def test_a_failure_keeps_its_code_and_whether_something_changed() -> None:
-    op = running(issued(), intended(), FAILED)
+    op = running(*BEGUN, failed())
     last = op.attempts[0]
     assert (last.status, last.code, last.changed, last.summary) == ("failed", "lock-timeout", False, "Locked. Twice.")
     assert not op.settled(1)
@@ -408,14 +564,14 @@ def test_a_failure_keeps_its_code_and_whether_something_changed() -> None:
 
 
 def test_an_outcome_touches_only_the_attempt_of_its_warrant() -> None:
-    op = running(issued("wr_1"), intended("wr_1"), issued("wr_2", 2), intended("wr_2", 2), DONE)
-    assert [a.status for a in op.attempts] == ["done", "intended"]
+    op = running(*BEGUN, done(), issued("wr_2", 2), intended("wr_2", 2), failed("wr_2", 2))
+    assert [a.status for a in op.attempts] == ["done", "failed"]
     assert op.latest(3, Direction.DO) is None
     assert op.latest(1, Direction.UNDO) is None
 
 
 def test_a_doubt_parks_the_operation_until_somebody_settles_it() -> None:
-    op = running(issued(), intended(), DOUBT)
+    op = running(*BEGUN, doubtful())
     assert (op.stage, op.attempts[0].status, op.applied()) == (Stage.IN_DOUBT, "in_doubt", (1,))
     happened = operation.apply(op, reconciled(), LATER)
     assert (happened.stage, happened.attempts[0].status, happened.applied()) == (Stage.RUNNING, "done", (1,))
@@ -430,14 +586,38 @@ def test_a_skipped_step_needs_no_more_work() -> None:
 
 
 def test_steps_that_may_have_changed_something_are_listed_once_in_the_order_they_ran() -> None:
-    op = running(
-        issued("wr_2", 2), intended("wr_2", 2), issued("wr_1"), intended(), DONE, issued("wr_3", 2), intended("wr_3", 2)
-    )
+    first = (issued("wr_2", 2), intended("wr_2", 2), done("wr_2", 2))
+    again = (issued("wr_3", 2, attempt=2), intended("wr_3", 2, attempt=2))
+    op = running(*first, *BEGUN, done(), *again)
     assert op.applied() == (2, 1)
 
 
+def test_a_step_that_was_done_stays_settled_whatever_comes_after() -> None:
+    op = running(*BEGUN, done(), issued("wr_3", attempt=2))
+    assert op.settled(1)
+    op = operation.apply(op, intended("wr_3", attempt=2), LATER)
+    op = operation.apply(op, failed("wr_3", attempt=2), LATER)
+    assert op.settled(1)
+    assert not op.undone(1)
+    back = folded(*ROLLING_BACK, *UNDOING, done("wr_2", direction=UNDO))
+    assert back.undone(1)
+    assert not back.undone(2)
+
+
+def test_what_failed_or_did_not_happen_may_be_tried_again() -> None:
+    for ending in ((failed(),), (doubtful(), reconciled(happened=False)), (reconciled(happened=False),)):
+        op = running(*BEGUN, *ending, issued("wr_3", attempt=2), intended("wr_3", attempt=2), done("wr_3", attempt=2))
+        assert [a.status for a in op.attempts] == ["failed", "done"]
+        assert op.settled(1)
+
+
+def test_a_halt_leaves_a_step_under_way_to_be_settled_after_the_release() -> None:
+    op = running(*BEGUN, HALT, BY_SIGNAL["operation.resumed:do"], failed())
+    assert (op.stage, op.attempts[0].status) == (Stage.RUNNING, "failed")
+
+
 def test_a_finished_run_keeps_its_report_and_is_then_checked_and_judged() -> None:
-    op = running(BY_SIGNAL["execution.finished"], checked(), checked(passed=False), VERDICT)
+    op = running(*BEGUN, done(), BY_SIGNAL["execution.finished"], checked(), checked(passed=False), VERDICT)
     assert op.execution == BY_SIGNAL["execution.finished"]
     assert [(c.step, c.name, c.passed, c.expected) for c in op.checks] == [
         (1, "rotated", True, "12"),
@@ -446,9 +626,6 @@ def test_a_finished_run_keeps_its_report_and_is_then_checked_and_judged() -> Non
     assert op.verdict is not None
     assert (op.verdict.passed, op.verdict.checks_passed, op.verdict.judged_passed) == (False, True, False)
     assert (op.verdict.rollback, op.verdict.reasons) == (True, ("Doubtful.",))
-
-
-EVALUATED: tuple[e.Event, ...] = (BY_SIGNAL["execution.finished"], VERDICT)
 
 
 @pytest.mark.parametrize(
@@ -461,7 +638,7 @@ EVALUATED: tuple[e.Event, ...] = (BY_SIGNAL["execution.finished"], VERDICT)
     ],
 )
 def test_the_ruling_over_a_finished_run_is_kept(ruling: Ruling, stage: Stage) -> None:
-    op = running(*EVALUATED, ruled(ruling))
+    op = folded(*EVALUATED, ruled(ruling))
     assert (op.stage, op.ruling, op.reasons, op.extra_quorum) == (stage, ruling, ("So.",), 0)
 
 
@@ -469,17 +646,18 @@ def test_the_ruling_over_a_finished_run_is_kept(ruling: Ruling, stage: Stage) ->
     ("ruling", "stage"), [("complete", Stage.COMPLETED), ("rollback", Stage.EVALUATED), ("fail", Stage.FAILED)]
 )
 def test_a_crown_officer_settles_an_escalation(ruling: str, stage: Stage) -> None:
-    op = running(*EVALUATED, ruled(Ruling.ESCALATE), resolved(ruling))
+    op = folded(*EVALUATED, ruled(Ruling.ESCALATE), resolved(ruling))
     assert (op.stage, op.ruling, op.reasons) == (stage, Ruling(ruling), ("Decided.",))
 
 
 @pytest.mark.parametrize(("restored", "stage"), [(True, Stage.ROLLED_BACK), (False, Stage.FAILED)])
 def test_a_rollback_goes_step_by_step_and_says_whether_all_is_back(restored: bool, stage: Stage) -> None:
-    op = running(*EVALUATED, ruled(Ruling.ROLLBACK), BY_SIGNAL["rollback.ordered"])
-    assert (op.stage, op.rollback, op.reasons) == (Stage.ROLLING_BACK, (2, 1), ("It failed.",))
-    op = operation.apply(op, issued("wr_9", 2, Direction.UNDO), LATER)
-    op = operation.apply(op, intended("wr_9", 2, Direction.UNDO), LATER)
-    assert op.applied() == (), "undoing is not applying"
+    op = folded(*ROLLING_BACK)
+    assert (op.stage, op.rollback, op.reasons) == (Stage.ROLLING_BACK, (1,), ("It failed.",))
+    op = operation.apply(op, issued("wr_9", 2, UNDO), LATER)
+    op = operation.apply(op, intended("wr_9", 2, UNDO), LATER)
+    assert op.applied() == (1,), "undoing is not applying"
+    op = operation.apply(op, done("wr_9", 2, UNDO), LATER)
     op = operation.apply(op, e.RollbackDone(restored=restored, reasons=("Looked.",)), LATER)
     assert (op.stage, op.reasons) == (stage, ("Looked.",))
 
@@ -500,5 +678,5 @@ def test_cancelled_and_expired_operations_say_why() -> None:
 )
 def test_events_that_only_move_leave_everything_else(signal: str) -> None:
     stage = next(stage for stage, row in TRANSITIONS.items() if signal in row)
-    op = at_stage(stage)
-    assert changed(op, operation.apply(op, BY_SIGNAL[signal], LATER)) == set()
+    op, event = lawful(stage, signal)
+    assert changed(op, operation.apply(op, event, LATER)) == set()

@@ -218,6 +218,18 @@ def a_move_of_an_operation_that_ended(book: Logbook) -> None:
     book.check(book.until(Stage.COMPLETED), 1)
 
 
+@breach(Rule.MOVE)
+def a_step_that_is_done_is_said_to_be_skipped(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.step(op, 1)
+    book.add(e.StepSkipped(step=1, reasons=("Optional.",)), Branch.EXECUTIVE, AGENTS[Branch.EXECUTIVE], op)
+
+
+@breach(Rule.MOVE)
+def a_rollback_is_checked_before_it_is_ordered(book: Logbook) -> None:
+    book.check(book.until(Stage.EXECUTED), 1, UNDO)
+
+
 @breach(Rule.STAGE)
 def the_stage_after_is_another(book: Logbook) -> None:
     book.plan(book.until(Stage.REQUESTED), after=Stage.APPROVED)
@@ -454,6 +466,13 @@ def a_step_begins_while_another_is_open(book: Logbook) -> None:
 
 
 @breach(Rule.TURN)
+def a_second_warrant_is_issued_while_the_first_is_open(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.warrant(op, 1)
+    book.warrant(op, 1)
+
+
+@breach(Rule.TURN)
 def the_oldest_step_is_undone_first(book: Logbook) -> None:
     book.step(book.until(Stage.ROLLING_BACK), 1, UNDO)
 
@@ -568,6 +587,14 @@ def the_crown_completes_what_did_not_pass(book: Logbook) -> None:
     op = book.until(Stage.EXECUTED)
     book.check(op, 1, passed=False)
     book.verdict(op)
+    book.rule(op, Ruling.COMPLETE)
+
+
+@breach(Rule.RULING)
+def the_crown_completes_what_the_evaluator_doubted(book: Logbook) -> None:
+    op = book.until(Stage.EXECUTED)
+    book.check(op, 1)
+    book.verdict(op, judged_passed=False, passed=False)
     book.rule(op, Ruling.COMPLETE)
 
 
@@ -731,6 +758,17 @@ def test_a_rollback_in_spite_of_an_amendment_is_lawful() -> None:
     op = book.until(Stage.ROLLING_BACK)
     book.amend(book.propose())
     book.step(op, 2, UNDO)
+    assert check(book).ok
+
+
+def test_a_crown_officer_may_complete_what_only_the_evaluator_doubted() -> None:
+    book = Logbook()
+    op = book.until(Stage.EXECUTED)
+    book.check(op, 1)
+    book.verdict(op, judged_passed=False, passed=False)
+    book.rule(op, Ruling.ESCALATE)
+    book.add(e.EscalationResolved(ruling="complete", by="cleo", reason="It is fine."), Branch.PEOPLE, "cleo", op)
+    assert book.ops[op].stage is Stage.COMPLETED
     assert check(book).ok
 
 

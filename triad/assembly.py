@@ -81,6 +81,7 @@ async def assembled(blueprint: Blueprint) -> AsyncIterator[Triad]:
     signer = Signer.load_or_create(home.secrets / "ledger.key", blueprint.origin)
     key = warrant_key(home)
     async with AsyncExitStack() as stack:
+        stack.callback(signer.close)
         ledger = await Ledger.open(blueprint.dsn, signer, origin=blueprint.origin)
         stack.push_async_callback(ledger.close)
         statute = await _statute(blueprint, ledger, signer, Issuer(key, timedelta(minutes=1)))

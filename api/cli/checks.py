@@ -18,7 +18,7 @@ from api.cli.records import Finding
 from api.settings import Model, Settings
 from operations.canonical import now
 from operations.constitution import Constitution
-from operations.errors import ConstitutionInvalid, InvalidRequest, LedgerCorrupt, LedgerUnavailable
+from operations.errors import ConstitutionInvalid, LedgerCorrupt, LedgerUnavailable, Refusal
 from operations.systems import resolve_secret
 from storage import migrate
 from storage.binaries import EmbeddedFailed, find_binaries, server_account
@@ -110,7 +110,7 @@ def _model(model: Model) -> str | None:
         return "OpenAI's own service needs a key." if needs else None
     try:
         resolve_secret(model.api_key)
-    except InvalidRequest as error:
+    except Refusal as error:
         return " ".join(error.reasons)
     return None
 

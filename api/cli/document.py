@@ -23,12 +23,15 @@ you alone, and sends it only to the service that it was kept for.
 
 """
 _COMMON: Final = re.compile(r"^\* `--(json|output|url|yes|no-input|idempotency-key)\b.*$", re.MULTILINE)
+_MODULE: Final = re.compile(r"(?<=[a-z]) -m [\w.]+(?= |$)", re.MULTILINE)
+"""How cyclopts tells that this process runs a module."""
 _EMPTY_GROUP: Final = re.compile(r"^\*\*\w+\*\*:\n\n+(?=#|\*\*|\Z)", re.MULTILINE)
 
 
 def page() -> str:
     """The page."""
     body = make_app().generate_docs()
+    body = _MODULE.sub("", body)
     commands = body[body.index("\n## triad ") + 1 :]
     common = list(dict.fromkeys(found[0] for found in _COMMON.finditer(commands)))
     commands = _COMMON.sub("", commands)

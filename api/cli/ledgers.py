@@ -11,7 +11,7 @@ import asyncpg
 from api.cli.exits import Exit, Stop
 from api.cli.occupation import occupant_of, occupying
 from api.settings import Settings, SettingsInvalid, load_settings
-from operations.errors import InvalidRequest, LedgerUnavailable, NotFound
+from operations.errors import LedgerUnavailable, NotFound, Refusal
 from operations.systems import resolve_secret
 from storage.binaries import EmbeddedFailed
 from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey
@@ -49,7 +49,7 @@ def database_of(settings: Settings, command: str) -> Iterator[str]:
     if settings.database.url is not None:
         try:
             yield resolve_secret(settings.database.url)
-        except InvalidRequest as error:
+        except Refusal as error:
             raise Stop(Exit.ERROR, "The DSN of the database cannot be read.", *error.reasons) from error
         return
     dsn = home.secrets / "app.dsn"

@@ -70,6 +70,8 @@ def up(
             except (_Told, KeyboardInterrupt):
                 note("Stopped.")
                 return Exit.OK
+            except SystemExit:  # uvicorn's way to say that it could not start
+                started = False
     if not started:
         raise Stop(Exit.ERROR, "It did not start; the log above says why.", following="`triad doctor` looks further.")
     return Exit.OK

@@ -6,7 +6,7 @@ from pathlib import Path
 from api.cli.exits import Exit, Stop
 from api.cli.ledgers import running, settings_of
 from api.cli.occupation import occupying
-from operations.errors import InvalidRequest
+from operations.errors import Refusal
 from operations.systems import resolve_secret
 from storage import migrate as migrations
 from storage.reader import BROKEN
@@ -32,7 +32,7 @@ def migrate(folder: Path | None, config: Path | None) -> tuple[str, ...]:
         )
     try:
         return _applied(resolve_secret(settings.database.owner_url))
-    except InvalidRequest as error:
+    except Refusal as error:
         raise Stop(Exit.ERROR, "The owner's DSN cannot be read.", *error.reasons) from error
 
 
