@@ -55,6 +55,7 @@ format: $(VENV)/.checked ## Format the code and apply the linter's safe fixes
 docs: setup ## Write the generated pages of the documentation anew
 	$(PY) -m operations.diagram > docs/architecture/stages.md
 	$(PY) -m operations.playbooks.document > docs/operations/playbooks.md
+	$(PY) -m api.cli.document > docs/operations/cli.md
 	$(PY) -m api.document errors > docs/api/errors.md
 	$(PY) -m api.document routes > docs/api/routes.md
 	$(PY) -m api.document settings > docs/operations/settings.md

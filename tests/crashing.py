@@ -25,13 +25,13 @@ def arm(limit: int, *, after: bool) -> None:
         count += 1
         if count == limit and not after:
             os.kill(os.getpid(), signal.SIGKILL)
-        done = await record(self, *args, **settings)  # type: ignore[arg-type]
+        done = await record(self, *args, **settings)  # type: ignore[arg-type] # handed on as it came
         if count == limit and after:
             await self.settled(done)
             os.kill(os.getpid(), signal.SIGKILL)
         return done
 
-    Ledger.record = counted  # type: ignore[method-assign,assignment]
+    Ledger.record = counted  # type: ignore[method-assign,assignment] # in this process only
 
 
 async def main() -> None:

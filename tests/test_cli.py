@@ -355,6 +355,23 @@ def test_the_constitution_can_be_read_and_is_enforced(people: People) -> None:
     assert "the requester approves: denied (forbidden)" in verified.out
 
 
+def test_an_amendment_takes_two_people_and_shows_its_difference(people: People, tmp_path: Path) -> None:
+    draft = tmp_path / "constitution.md"
+    draft.write_text(
+        people.ada("constitution", "show", "--text").out.replace("warrants]\nexpiry", "warrants]\n# short\nexpiry")
+    )
+    refused = people.ada("constitution", "propose", str(draft), "--reason", "A remark.")
+    proposed = people.admin("constitution", "propose", str(draft), "--reason", "A remark.", "--json")
+    assert (refused.code, proposed.code) == (4, 0), refused.err + proposed.err
+    assert "+# short" in proposed.json["diff"]
+    ident = proposed.json["amendment"]
+    assert ident in people.dana("constitution", "amendments", "-o", "id").out.split()
+    own = people.admin("constitution", "ratify", ident, "--reason", "Fine.", "--yes")
+    assert own.code == 4
+    assert "+# short" in own.err
+    assert people.admin("constitution", "propose", "/nonexistent", "--reason", "Nothing.").code == 2
+
+
 def test_the_record_can_be_tailed_and_followed(people: People) -> None:
     newest = people.dana("audit", "tail", "-n", "3", "-o", "jsonl").out.splitlines()
     indices = [json.loads(line)["index"] for line in newest]

@@ -68,7 +68,7 @@ def events(*indices: int) -> bytes:
 def test_the_command_line_imports_neither_server_nor_model_libraries() -> None:
     heavy = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "pydantic_ai", "openai", "logfire", "pydantic")
     code = (
-        "import sys; from api.cli import main; main(['op', '--help']); main(['whoami', '--url', 'http://127.0.0.1:9']); "
+        "import sys; from api.cli import main; main(['op', '--help']); main(['whoami', '--url', 'http://127.0.0.1:9']);"
         f"print(*sorted(set(sys.modules) & set({heavy!r})), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -259,12 +259,11 @@ def test_a_torn_stream_goes_on_after_the_last_event_and_misses_none() -> None:
 
 
 def test_lists_are_read_to_their_end_over_pages() -> None:
-    first = response({"items": [{"id": 1}, {"id": 2}]}).replace(
-        b"\r\n\r\n", b'\r\nLink: </l?cursor=2>; rel="next"\r\n\r\n', 1
-    )
-    with answering(first, response({"items": [{"id": 3}]})) as (url, requests):
-        with Client(Profile(url, None, "nowhere")) as client:
-            assert [item["id"] for item in client.items("/l", most=3)] == [1, 2, 3]
+    link = b'\r\nLink: </l?cursor=2>; rel="next"\r\n\r\n'
+    first = response({"items": [{"id": 1}, {"id": 2}]}).replace(b"\r\n\r\n", link, 1)
+    second = response({"items": [{"id": 3}]})
+    with answering(first, second) as (url, requests), Client(Profile(url, None, "nowhere")) as client:
+        assert [item["id"] for item in client.items("/l", most=3)] == [1, 2, 3]
     assert "GET /l?cursor=2 " in requests[-1]
 
 

@@ -1,8 +1,7 @@
-"""The commands that need no service: the demonstration, the doctor, verification, and how a service starts and stops."""
+"""The commands that need no service: demonstration, doctor, verification, and how a service starts and stops."""
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 import stat
@@ -245,4 +244,4 @@ def test_a_demonstration_that_does_not_go_as_promised_says_so(tmp_path: Path) ->
         out, err = process.communicate(timeout=100)
         assert process.returncode == 5, out + err
         assert "Traceback" not in err
-        assert not os.path.exists(home / "pg" / "postmaster.pid")
+        assert not (home / "pg" / "postmaster.pid").exists()

@@ -206,11 +206,11 @@ World = Callable[[Case], Case]
 
 
 def world(**changes: object) -> World:
-    return lambda case: replace(case, grounds=replace(case.grounds, **changes))  # type: ignore[arg-type]
+    return lambda case: replace(case, grounds=replace(case.grounds, **changes))  # type: ignore[arg-type] # any field
 
 
 def hands(**changes: object) -> World:
-    return lambda case: replace(case, attempted=replace(case.attempted, **changes))  # type: ignore[arg-type]
+    return lambda case: replace(case, attempted=replace(case.attempted, **changes))  # type: ignore[arg-type] # any field
 
 
 def state(**changes: object) -> World:
@@ -343,14 +343,46 @@ async def test_a_plan_edited_after_its_approval_is_noticed(tmp_path: Path) -> No
     assert refused(state(proposal=case.op.proposal.model_copy(update={"body": edited}))(case)) == "plan-changed"
 
 
+def undoing(case: Case, **changes: object) -> Case:
+    """The same operation, its first step done and ordered to be undone, and the warrant for that."""
+    step = case.op.bound_plan().step(1)
+    done = Attempt(step=1, attempt=1, direction=Direction.DO, warrant="wr_0", status="done", changed=True)
+    rolling = {"stage": Stage.ROLLING_BACK, "rollback": (1,), "attempts": (done,)}
+    back = case.op.model_copy(update=rolling | changes)
+    attempted = replace(case.attempted, operation=back, direction=Direction.UNDO)
+    warrant = case.issuer.issue(back, step, Direction.UNDO, 1)
+    return replace(case, op=back, attempted=attempted, warrant=warrant, grounds=replace(case.grounds, at=now()))
+
+
 async def test_approvals_may_expire_before_an_undo_but_not_before_a_step(tmp_path: Path) -> None:
     case = await running(tmp_path)
-    plan = case.op.bound_plan()
-    done = Attempt(step=1, attempt=1, direction=Direction.DO, warrant="wr_0", status="done", changed=True)
-    old = approval(plan=plan.digest, expires=now() - timedelta(minutes=1))
-    back = case.op.model_copy(
-        update={"stage": Stage.ROLLING_BACK, "rollback": (1,), "attempts": (done,), "approvals": (old,)}
+    old = approval(plan=case.op.bound_plan().digest, expires=now() - timedelta(minutes=1))
+    back = undoing(case, approvals=(old,))
+    check(back.warrant, back.attempted, back.grounds)
+    assert refused(state(approvals=(old,))(case)) == "approval-expired"
+
+
+async def test_the_constitution_may_change_before_an_undo_but_not_before_a_step(tmp_path: Path) -> None:
+    amended = world(constitution=ONE)
+    case = await running(tmp_path)
+    back = amended(undoing(case))
+    check(back.warrant, back.attempted, back.grounds)
+    assert refused(amended(case)) == "constitution-changed"
+
+
+async def test_an_undo_still_needs_a_warrant_over_its_own_plan_and_no_halt(tmp_path: Path) -> None:
+    back = undoing(await running(tmp_path))
+    assert refused(back, resigned(back, constitution=ONE)) == "constitution-changed"
+    assert refused(back, resigned(back, plan=ONE)) == "plan-changed"
+    assert refused(world(halted=True)(back)) == "halted"
+    assert refused(undoing(back, stage=Stage.RUNNING)) == "not-running"
+
+
+async def test_a_step_that_is_back_is_not_undone_again_whatever_was_tried_after(tmp_path: Path) -> None:
+    back = undoing(await running(tmp_path))
+    tried = tuple(
+        Attempt(step=1, attempt=number, direction=Direction.UNDO, warrant=f"wr_{number}", status=status)
+        for number, status in ((1, "done"), (2, "failed"))
     )
-    warrant = case.issuer.issue(back, plan.step(1), Direction.UNDO, 1)
-    undoing = replace(case.attempted, operation=back, direction=Direction.UNDO)
-    check(warrant, undoing, case.grounds)
+    again = undoing(back, attempts=(*back.op.attempts, *tried))
+    assert refused(again, resigned(again, attempt=3)) == "step-not-next"

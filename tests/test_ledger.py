@@ -255,6 +255,24 @@ async def test_after_an_amendment_warrants_under_the_old_constitution_are_refuse
     assert (await submitted(ledger)).constitution == sha256(b"new")
 
 
+async def test_a_warrant_its_intent_and_its_consumption_are_recorded_together_or_not_at_all(ledger: Ledger) -> None:
+    op = await running(ledger)
+    warrant = issued(op)
+    issue, begin = Act(warrant, BY_CODE), Act(intent(warrant), BY_CODE)
+    size = (await ledger.head()).size
+    for acts, consume in (
+        ((issue,), None),
+        ((issue,), warrant.warrant),
+        ((issue, begin), None),
+        ((issue, begin), "wr_another"),
+    ):
+        with pytest.raises(ValueError, match="together"):
+            await ledger.record(op, *acts, consume=consume)
+    assert (await ledger.head()).size == size
+    op = await ledger.record(op, issue, begin, consume=warrant.warrant)
+    assert [attempt.status for attempt in op.attempts] == ["intended"]
+
+
 async def test_an_amendment_comes_into_force_with_the_entry_after_it(ledger: Ledger) -> None:
     await ledger.note(amended(sha256(CONSTITUTION), sha256(b"new")), BY_ANA)
     await ledger.note(denied(), BY_ANA)

@@ -77,7 +77,7 @@ async def interrupted(at: Bench, playbook: str, *, done: bool) -> str:
 
             async def act_then_die(self: Runner, *args: object, **kwargs: object) -> None:
                 patch.setattr(Runner, "_record_success", die)
-                await original(self, *args, **kwargs)  # type: ignore[arg-type]
+                await original(self, *args, **kwargs)  # type: ignore[arg-type] # handed on as it came
 
             patch.setattr(Runner, "_effect", act_then_die)
         else:

@@ -136,7 +136,7 @@ def _assemble(
         execution=Execution(minds.executor, runner, ledger),
         evaluation=Evaluation(minds.evaluator, law, runner, catalogue, inventory),
         reign=Reign(minds.crown, law),
-        rollback=Rollback(runner, ledger, catalogue, inventory),
+        rollback=Rollback(law, runner, ledger, catalogue, inventory),
     )
     return Triad(
         blueprint=blueprint,

@@ -60,12 +60,16 @@ class Flow:
                 assert_never(op.stage)
 
     async def resume(self, op: Operation) -> Operation:
-        """Advance until the operation ends or has to wait; returns once everything is under a signed checkpoint."""
+        """Advance until the operation ends or has to wait; returns once everything is under a signed checkpoint.
+
+        Raises:
+            WarrantRefused: `epoch-stale`: another worker has taken the operation over.
+        """
         with resumed(op):
             while (turn := await self.next_turn(op)) is not None:
                 before, op = op, turn.op
                 if turn.acts:
-                    op = await self.ledger.record(op, *turn.acts, settle=False)
+                    op = await self.ledger.record(op, *turn.acts, epoch=op.epoch, settle=False)
                 if op.version == before.version:
                     break
             await self.ledger.settled(op)

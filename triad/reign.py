@@ -75,14 +75,20 @@ def clamp(op: Operation, wanted: Ruling, reasons: tuple[str, ...]) -> tuple[Ruli
 class Rollback:
     """Undoes what was ordered to be undone, newest first. It needs no new authority: undo is part of the plan."""
 
-    def __init__(self, runner: Runner, ledger: Ledger, catalogue: Catalogue, inventory: Inventory) -> None:
+    def __init__(self, law: Law, runner: Runner, ledger: Ledger, catalogue: Catalogue, inventory: Inventory) -> None:
+        self._law = law
         self._runner = runner
         self._ledger = ledger
         self._catalogue = catalogue
         self._inventory = inventory
 
     async def undo(self, op: Operation) -> Turn:
-        """Undo step by step, check each against its snapshot, and say whether everything is back."""
+        """Undo step by step, check each against its snapshot, and say whether everything is back.
+
+        Raises:
+            ConstitutionChanged, ConstitutionInvalid: the document on disk is not the one in force; the rollback waits.
+        """
+        self._law.in_force()
         halted = await halt_if_ordered(op, self._ledger)
         if halted:
             return halted
@@ -97,6 +103,8 @@ class Rollback:
             except WarrantRefused as error:
                 if error.code == "halted":
                     return await halt_if_ordered(op, self._ledger) or Turn(op, ())
+                if error.code in {"constitution-changed", "epoch-stale"}:
+                    return Turn(op, ())
                 return Turn(op, (self._done(op, restored=False, why=" ".join(error.reasons)),))
         if op.stage is not Stage.ROLLING_BACK:
             return Turn(op, ())

@@ -33,7 +33,7 @@ DAILY: Final = (
 LOOK: Final = (
     Registered("audit", "audit:app", "The record: read it, carry a copy elsewhere, verify it."),
     Registered("trace", "traces:trace", "Print where an operation's time went."),
-    Registered("constitution", "constitution:app", "The rules in force: read them, and see that they are enforced."),
+    Registered("constitution", "constitution:app", "The rules in force: read, verify, amend them."),
     Registered("playbook", "catalogue:playbook", "The catalogue: everything that can be done to a system."),
     Registered("system", "catalogue:system", "The inventory: the systems that may be touched."),
 )

@@ -24,8 +24,9 @@ from storage import migrate
 from storage.binaries import EmbeddedFailed, find_binaries, server_account
 from storage.checkpoint import Checkpoint, NoteMalformed, parse_note
 from storage.embedded import SHARED
+from storage.engine import BROKEN
 from storage.entry import Entry
-from storage.reader import BROKEN, Head, Reader
+from storage.reader import Head, Reader
 from storage.verify import verify
 from triad.home import Home
 

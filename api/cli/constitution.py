@@ -1,19 +1,33 @@
 """`triad constitution`: the rules in force, and whether the document is theirs."""
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
-from api.cli.client import V1, Client
-from api.cli.exits import Exit
-from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, out, show_one, styled
+from api.cli.asking import CONSENT, ONCE, Consent, Once, confirm
+from api.cli.client import V1, Client, segment
+from api.cli.exits import Exit, Stop
+from api.cli.operations import Reason
+from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, out, show_list, show_one, styled, write
 from api.cli.profile import REACH, Reach
+from api.cli.sentences import moment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-app = App(name="constitution", help="The rules in force: read them, and see that they are enforced.")
+app = App(name="constitution", help="The rules in force: read them, see that they are enforced, amend them.")
 
+_AMENDMENTS: Final = f"{V1}/constitution/amendments"
+_LIST: Final = (
+    Column("amendment", lambda item: item["amendment"]),
+    Column("state", lambda item: item["state"]),
+    Column("by", lambda item: item["by"]),
+    Column("at", lambda item: moment(item["at"])),
+    Column("proposed", lambda item: item["proposed"][:16]),
+    Column("reason", lambda item: item["reason"]),
+)
 _HEALTH: Final = (
     Column("status", lambda item: item["status"]),
     Column("in force", lambda item: item["in_force"]),
@@ -64,6 +78,85 @@ def verify(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
         return Exit.OK
     note("Everything stays closed until the document is the one in force: docs/runbooks/constitution-changed.md")
     return Exit.ERROR
+
+
+@app.command
+def amendments(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
+    """List the amendments that were proposed, newest first.
+
+    Args:
+        reach: the service.
+        shape: of the output.
+    """
+    with Client.of(reach) as client:
+        found = client.get(_AMENDMENTS).data["items"]
+    show_list(shape, found, _LIST, model="AmendmentView", ident="amendment")
+    return Exit.OK
+
+
+@app.command
+def propose(file: Path, /, *, reason: Reason, once: Once = ONCE, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
+    """Put a new text forward, as the first of two people. It changes nothing until the second ratifies it.
+
+    Args:
+        file: the whole new text.
+        reason: why; it goes on record.
+        once: what makes a repetition the same request.
+        reach: the service.
+        shape: of the output.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Stop(Exit.USAGE, f"{file} cannot be read.", str(error)) from error
+    with Client.of(reach) as client:
+        found = client.post(_AMENDMENTS, {"text": text, "reason": reason}, key=once.key).data
+    show_one(shape, found, lambda: _amendment(found), model="AmendmentView", ident="amendment")
+    note(f"Another person brings it into force: triad constitution ratify {found['amendment']}")
+    return Exit.OK
+
+
+@app.command
+def ratify(
+    amendment: str,
+    /,
+    *,
+    reason: Reason,
+    consent: Consent = CONSENT,
+    once: Once = ONCE,
+    reach: Reach = REACH,
+    shape: Shape = SHAPE,
+) -> int:
+    """Bring a proposed text into force, as the second person. The difference is shown first.
+
+    Args:
+        amendment: its id.
+        reason: why; it goes on record.
+        consent: how to ask.
+        once: what makes a repetition the same request.
+        reach: the service.
+        shape: of the output.
+    """
+    path = f"{_AMENDMENTS}/{segment(amendment)}"
+    with Client.of(reach) as client:
+        seen = client.get(path).data
+        write(_amendment(seen), sys.stderr)
+        confirm(f"Bring exactly this text {seen['proposed'][:16]}... into force?", consent)
+        found = client.post(f"{path}/ratify", {"reason": reason}, key=once.key).data
+    show_one(
+        shape,
+        found,
+        lambda: styled(f"{found['proposed']} is {found['state']}."),
+        model="AmendmentView",
+        ident="amendment",
+    )
+    return Exit.OK
+
+
+def _amendment(found: JsonObject) -> "RenderableType":
+    from rich.console import Group  # noqa: PLC0415 - only who prints a table pays for it
+
+    return Group(facts(found, _LIST), styled(f"\n{found['diff'] or ''}"))
 
 
 def _articles(found: JsonObject) -> "RenderableType":

@@ -16,7 +16,8 @@ from operations.systems import resolve_secret
 from storage.binaries import EmbeddedFailed
 from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey
 from storage.embedded import Embedded
-from storage.reader import BROKEN, Reader
+from storage.engine import BROKEN
+from storage.reader import Reader
 from storage.roles import DatabaseRole
 from storage.signer import Signer, memory_path
 from triad.home import Home

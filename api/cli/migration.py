@@ -9,7 +9,7 @@ from api.cli.occupation import occupying
 from operations.errors import Refusal
 from operations.systems import resolve_secret
 from storage import migrate as migrations
-from storage.reader import BROKEN
+from storage.engine import BROKEN
 from storage.roles import DatabaseRole
 
 
