@@ -9,9 +9,9 @@ import itertools
 import sys
 import tempfile
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import escape
 
 from evals.demo import Demo
 from operations import events as e
@@ -87,8 +87,8 @@ def draw(entries: Sequence[Entry], footer: str) -> str:
     title = request.request.description if isinstance(request, e.OperationRequested) else "An operation"
     parts = [
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" '
-            f'role="img" aria-label="{escape(title, {chr(34): "&quot;"})}">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            f'font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}">'
         ),
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         _text(20, 34, title, 19, "#111827", weight=600),

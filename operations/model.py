@@ -77,9 +77,7 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-Roles = Annotated[
-    frozenset[Role], PlainSerializer(lambda roles: sorted(roles), return_type=list[Role], when_used="json")
-]
+Roles = Annotated[frozenset[Role], PlainSerializer(sorted, return_type=list[Role], when_used="json")]
 
 
 class Principal(Record):

@@ -24,7 +24,7 @@ class WriteNote(Playbook[NoteArguments]):
 
     name = "note.write"
     summary = "Write a note into a folder."
-    keywords = ("note", "write")
+    keywords: ClassVar[tuple[str, ...]] = ("note", "write")
     arguments = NoteArguments
     fits = frozenset({"cache"})
     tier = 1

@@ -1,11 +1,11 @@
 """`triad status`, `version`, `help` and `completion`."""
 
-import importlib.metadata
 import platform
 from typing import Final, Literal
 
 from cyclopts import App
 
+from api.cli.app import make_app, version_text
 from api.cli.client import Client
 from api.cli.exits import MEANINGS, VERIFY_MEANINGS, Exit
 from api.cli.output import SHAPE, Column, JsonObject, Shape, out, show_list, show_one, styled
@@ -43,11 +43,6 @@ def _health(found: JsonObject) -> str:
     return "\n".join(
         [*lines, *(f"  {name}: {each['status']}, {each['output']}" for name, each in found["checks"].items())]
     )
-
-
-def version_text() -> str:
-    """The version of this program."""
-    return importlib.metadata.version("triad-operations")
 
 
 def version(*, shape: Shape = SHAPE) -> int:
@@ -104,7 +99,5 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     Args:
         shell: yours. For bash: triad completion bash > ~/.local/share/bash-completion/completions/triad
     """
-    from api.cli.app import make_app  # noqa: PLC0415 - the application imports this module
-
     out(make_app().generate_completion(shell=shell))
     return Exit.OK

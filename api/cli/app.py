@@ -1,10 +1,9 @@
 """The whole command as one tree. Nothing behind a command is imported before the command is used."""
 
+import importlib.metadata
 from typing import Final, NamedTuple
 
 from cyclopts import App, Group, Parameter
-
-from api.cli.about import version_text
 
 
 class Registered(NamedTuple):
@@ -49,6 +48,11 @@ REST: Final = (
     Registered("completion", "about:completion", "Print what makes your shell complete commands and options."),
 )
 GROUPS: Final = (("Start", START), ("Work", DAILY), ("Look", LOOK), ("Access", ACCESS), ("More", REST))
+
+
+def version_text() -> str:
+    """The version of this program."""
+    return importlib.metadata.version("triad-operations")
 
 
 def make_app() -> App:
