@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Final
 
 import httpx2
+from openai import AsyncOpenAI
 from pydantic import Field, StringConstraints
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -27,7 +28,6 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from agents.direct import DirectOpenAI
 from agents.rules import NAME as RULES
 from agents.rules import RulesModel
 from operations.canonical import Record
@@ -100,7 +100,7 @@ def build_model(choice: ModelChoice) -> Model:
     if choice.base_url is None and choice.api_key is None:
         raise InvalidRequest("model-key-missing", f"{choice.name} needs a key or a base URL.", field="api_key")
     api, _, name = choice.name.partition(":")
-    client = DirectOpenAI(
+    client = AsyncOpenAI(
         base_url=choice.base_url or OPENAI,
         api_key=resolve_secret(choice.api_key) if choice.api_key else "none",
         max_retries=0,

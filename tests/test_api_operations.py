@@ -65,10 +65,9 @@ def test_a_dry_run_shows_plan_and_verdict_and_makes_no_operation(doors: World, r
 def test_a_dry_run_of_what_nothing_fits_says_why(doors: World, rita: str) -> None:
     body = {"type": "monitoring", "description": "Fold the laundry and sing", "systems": ["host"]}
     found = doors.post(f"{OPERATIONS}?dry_run=true", rita, body).json()
-    if found["allowed"]:
-        assert all(step["tier"] == 0 for step in found["plan"]["steps"])
-    else:
-        assert found["reasons"]
+    assert (found["allowed"], found["code"], found["plan"]) == (False, "nothing-fits", None)
+    assert found["reasons"]
+    assert found["nearest"] == ["observe.host"]
 
 
 def test_one_operation_is_answered_304_until_it_changes(doors: World, rita: str) -> None:
@@ -199,7 +198,7 @@ def test_resolving_what_was_not_escalated_is_refused(doors: World, rita: str) ->
     card = doors.waiting(rita)
     officer = doors.key("carl", "operator", "crown_officer", "approver")
     answer = doors.post(f"{OPERATIONS}/{card['id']}/resolve", officer, {"reason": "no", "ruling": "fail"})
-    assert answer.status_code in {403, 409}
+    assert (answer.status_code, answer.json()["code"]) == (403, "not-permitted")
     assert doors.get(f"{OPERATIONS}/{card['id']}", rita).json()["stage"] == "planned"
 
 
