@@ -27,6 +27,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from agents.facts import fenced
 from agents.thought import Degraded, FailureCode, MindUnavailable, Thought
+from agents.traced import Traced
 from operations.canonical import Record
 from operations.model import Tokens
 from prompts import Prompt
@@ -131,7 +132,7 @@ class Mind(Generic[D, T]):
     ) -> T:
         result = await self.agent.run(
             fenced(facts),
-            model=model,
+            model=Traced(model),
             deps=deps,
             toolsets=toolsets,
             usage=usage,

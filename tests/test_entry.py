@@ -188,10 +188,13 @@ def test_what_has_no_canonical_form_cannot_become_an_entry(value: Json) -> None:
 
 
 def test_an_entry_of_16_kib_is_written_and_one_byte_more_is_not() -> None:
+    pieces = tuple(sha256(bytes([number])) for number in range(225))
+
     def with_summary(length: int) -> Entry:
-        return entry(DONE.model_copy(update={"summary": "x" * length}))
+        return entry(DONE.model_copy(update={"summary": "x" * length, "evidence": pieces}))
 
     room = MAX_ENTRY - len(with_summary(0).encode())
+    assert 0 < room < e.SENTENCE_BYTES
     data = with_summary(room).encode()
     assert len(data) == MAX_ENTRY
     assert Entry.decode(data).encode() == data

@@ -380,9 +380,7 @@ async def test_an_undo_still_needs_a_warrant_over_its_own_plan_and_no_halt(tmp_p
 
 async def test_a_step_that_is_back_is_not_undone_again_whatever_was_tried_after(tmp_path: Path) -> None:
     back = undoing(await running(tmp_path))
-    tried = tuple(
-        Attempt(step=1, attempt=number, direction=Direction.UNDO, warrant=f"wr_{number}", status=status)
-        for number, status in ((1, "done"), (2, "failed"))
-    )
-    again = undoing(back, attempts=(*back.op.attempts, *tried))
+    tried = Attempt(step=1, attempt=1, direction=Direction.UNDO, warrant="wr_1", status="done")
+    failed = Attempt(step=1, attempt=2, direction=Direction.UNDO, warrant="wr_2", status="failed")
+    again = undoing(back, attempts=(*back.op.attempts, tried, failed))
     assert refused(again, resigned(again, attempt=3)) == "step-not-next"

@@ -101,11 +101,7 @@ class Rollback:
             try:
                 op = (await self._runner.step(op, number, Direction.UNDO)).op
             except WarrantRefused as error:
-                if error.code == "halted":
-                    return await halt_if_ordered(op, self._ledger) or Turn(op, ())
-                if error.code in {"constitution-changed", "epoch-stale"}:
-                    return Turn(op, ())
-                return Turn(op, (self._done(op, restored=False, why=" ".join(error.reasons)),))
+                return await self._refused(op, error)
         if op.stage is not Stage.ROLLING_BACK:
             return Turn(op, ())
         checks = [check for number in op.rollback or () for check in await self._check(op, number)]
@@ -118,6 +114,16 @@ class Rollback:
         plan = op.bound_plan()
         notes = tuple(f"Step {n} stays: {plan.step(n).preview.undo or 'it has no undo.'}" for n in kept)
         return Turn(op, (*acts, self._done(op, restored=restored, why=why, notes=notes)))
+
+    async def _refused(self, op: Operation, error: WarrantRefused) -> Turn:
+        """What passes by itself, or is another worker's, leaves the rollback as it stands; anything else ends it."""
+        match error.code:
+            case "halted":
+                return await halt_if_ordered(op, self._ledger) or Turn(op, ())
+            case "constitution-changed" | "epoch-stale":
+                return Turn(op, ())
+            case _:
+                return Turn(op, (self._done(op, restored=False, why=" ".join(error.reasons)),))
 
     async def _check(self, op: Operation, number: int) -> tuple[CheckRecord, ...]:
         step = op.bound_plan().step(number)

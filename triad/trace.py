@@ -1,13 +1,17 @@
 """One trace for each operation, from the request to the seal: few, hand-placed spans.
 
 The trace id is recorded with the operation, so any worker carries the same trace on. The root span's id is the second
-half of the trace id; that is how a later process knows its parent without a second column. Spans go to Logfire when a
-token is present, to any OTLP endpoint that the environment names, and always to files under the home.
+half of the trace id; that is how a later process knows its parent without a second column.
+
+Spans are always kept as files under the home. They also go to Logfire when there is a token, and to any OTLP endpoint
+that the environment names; only then is Logfire's own machinery put in between, which costs five times a plain span.
+Attributes are ids, names and numbers; exceptions leave their type, never their message.
 """
 
 import json
+import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,15 +19,21 @@ from typing import Final
 
 import logfire
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
+from opentelemetry.util.types import AttributeValue
 
 from operations.operation import Operation
 
 _TRACER: Final = trace.get_tracer("triad")
 _NEXT_TRACE: ContextVar[str | None] = ContextVar("next_trace", default=None)
+_AWAY: Final = ("LOGFIRE_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""Environment variables that send spans away from this machine."""
+_BATCH_MILLISECONDS: Final = 500
 
 
 def new_trace_id() -> str:
@@ -52,19 +62,21 @@ class _Ids(IdGenerator):
 class FolderExporter(SpanExporter):
     """Keeps spans as JSON lines, one file a trace, so that they can be read without any service."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append each span to its trace's file."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.folder is None:
+            return SpanExportResult.SUCCESS
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines: dict[str, list[str]] = {}
         for item in spans:
             context = item.get_span_context()
             if context is not None and item.start_time is not None and item.end_time is not None:
                 lines.setdefault(f"{context.trace_id:032x}", []).append(_line(item, context))
         for name, rows in lines.items():
-            with (self._folder / f"{name}.jsonl").open("a") as file:
+            with (self.folder / f"{name}.jsonl").open("a") as file:
                 file.write("".join(rows))
         return SpanExportResult.SUCCESS
 
@@ -83,38 +95,59 @@ def _line(item: ReadableSpan, context: SpanContext) -> str:
     return json.dumps(row, default=str) + "\n"
 
 
-def configure(traces: Path | None, *, version: str) -> None:
-    """Set up tracing for this process. Without a Logfire token nothing leaves the machine unless OTLP is configured.
+_KEPT: Final = FolderExporter(None)
+
+
+def configure(traces: Path | None, *, version: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Set up tracing for this process; a second call only changes the folder.
 
     Args:
         traces: where spans are kept as files; None keeps none.
         version: the code version put on every span.
+        environment: says whether spans leave the machine.
     """
-    processors = [BatchSpanProcessor(FolderExporter(traces), schedule_delay_millis=500)] if traces else None
-    logfire.configure(
-        send_to_logfire="if-token-present",
-        service_name="triad",
-        service_version=version,
-        console=False,
-        inspect_arguments=False,
-        additional_span_processors=processors,
-        metrics=False,
-        scrubbing=logfire.ScrubbingOptions(extra_patterns=["dsn", "passfile", "triad_key"]),
-        advanced=logfire.AdvancedOptions(id_generator=_Ids()),
-    )
+    _KEPT.folder = traces
+    if isinstance(trace.get_tracer_provider(), TracerProvider) or _Configured.done:
+        return
+    _Configured.done = True
+    processor = BatchSpanProcessor(_KEPT, schedule_delay_millis=_BATCH_MILLISECONDS)
+    if any(environment.get(name) for name in _AWAY):
+        logfire.configure(
+            send_to_logfire="if-token-present",
+            service_name="triad",
+            service_version=version,
+            console=False,
+            inspect_arguments=False,
+            additional_span_processors=[processor],
+            metrics=False,
+            scrubbing=logfire.ScrubbingOptions(extra_patterns=["dsn", "passfile", "triad_key"]),
+            advanced=logfire.AdvancedOptions(id_generator=_Ids()),
+        )
+        return
+    resource = Resource({"service.name": "triad", "service.version": version})
+    provider = TracerProvider(id_generator=_Ids(), resource=resource, shutdown_on_exit=True)
+    provider.add_span_processor(processor)
+    trace.set_tracer_provider(provider)
+
+
+class _Configured:
+    done = False
 
 
 def flush() -> None:
     """Write out every finished span."""
-    logfire.force_flush()
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.force_flush()
+    else:
+        logfire.force_flush()
 
 
 @contextmanager
-def root(trace_id: str, name: str, **attributes: str | int) -> Iterator[None]:
+def root(trace_id: str, name: str, **attributes: AttributeValue) -> Iterator[None]:
     """The first span of a trace whose id was chosen beforehand."""
     _NEXT_TRACE.set(trace_id)
-    with _TRACER.start_as_current_span(name, context=trace.set_span_in_context(trace.INVALID_SPAN)) as made:
-        made.set_attributes(attributes)
+    with _spanned(name, attributes, trace.set_span_in_context(trace.INVALID_SPAN)):
         yield
 
 
@@ -130,13 +163,24 @@ def resumed(op: Operation) -> Iterator[None]:
         is_remote=True,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )
-    parent = trace.set_span_in_context(NonRecordingSpan(context))
-    with _TRACER.start_as_current_span("advance", context=parent, attributes={"operation": op.id}):
+    with _spanned("advance", {"operation": op.id}, trace.set_span_in_context(NonRecordingSpan(context))):
         yield
 
 
 @contextmanager
-def span(name: str, **attributes: str | int) -> Iterator[None]:
+def span(name: str, **attributes: AttributeValue) -> Iterator[None]:
     """A span inside the current one. Attributes are ids, names and numbers: never contents of systems."""
-    with _TRACER.start_as_current_span(name, attributes=attributes):
+    with _spanned(name, attributes, None):
         yield
+
+
+@contextmanager
+def _spanned(name: str, attributes: Mapping[str, AttributeValue], parent: Context | None) -> Iterator[None]:
+    made = _TRACER.start_span(name, context=parent, attributes=attributes)
+    with trace.use_span(made, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield
+        except BaseException as error:
+            made.set_status(StatusCode.ERROR)
+            made.set_attribute("error.type", type(error).__name__)
+            raise
