@@ -127,7 +127,8 @@ class Batch:
             if (row := unit.standing) is not None:
                 first = moved.get(row.operation)  # units of one operation follow upon one another
                 start = first[1] if first else row.from_version
-                moved[row.operation] = (row.operation, start, row.to_version, row.stage, row.tier, row.epoch, row.at)
+                epoch = row.epoch if row.epoch is not None or not first else first[5]
+                moved[row.operation] = (row.operation, start, row.to_version, row.stage, row.tier, epoch, row.at)
             if (new := unit.creation) is not None:
                 created.append((new.operation, new.requester, new.type, new.emergency, new.at))
             if (used := unit.consumption) is not None:
@@ -182,5 +183,8 @@ def _answer(unit: Unit, loss: dict[str, str]) -> TriadError | None:
     if "operation" in loss:
         if unit.operation != loss["operation"]:
             return None
-        return WarrantRefused(code, _WORDS[code]) if code == "epoch-stale" else StageConflict(loss["operation"])
+        if code == "epoch-stale":  # a unit that asked for no epoch may still stand without the others
+            asked = unit.standing is not None and unit.standing.epoch is not None
+            return WarrantRefused(code, _WORDS[code]) if asked else None
+        return StageConflict(loss["operation"])
     return Conflict(code, _WORDS[code]) if unit.change and unit.change.replaces else None

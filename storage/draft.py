@@ -141,6 +141,7 @@ class Unit:
 
     Attributes:
         place: what the caller awaits; a caller that is cancelled cancels it, which changes nothing for the unit.
+        eager: whether somebody waits for it; False lets it wait a moment for others to share its transaction.
         previous: the unit of the same operation that this one was built on before that one was written.
         answered: called once it stands or failed.
         done: whether it stands or failed.
@@ -154,6 +155,7 @@ class Unit:
     consumption: Consumption | None = None
     change: HeadChange | None = None
     evidence: Sequence[tuple[str, bytes]] = ()
+    eager: bool = True
     previous: "Unit | None" = None
     answered: "Callable[[Unit], None] | None" = None
     done: bool = False

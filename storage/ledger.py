@@ -201,6 +201,7 @@ class Ledger(Reader):
                 intent, or an intent without the consumption of its warrant.
         """
         unit, after = self._unit(op, acts, consume=consume, epoch=epoch)
+        unit.eager = settle
         unit.previous = await self._predecessor(op)
         if unit.standing is not None:
             self._flying[op.id] = unit
@@ -223,6 +224,7 @@ class Ledger(Reader):
         """Wait until what `record(settle=False)` returned is under a committed checkpoint; raises what went wrong."""
         unit = self._unsettled.get(id(op)) or self._flying.get(op.id)
         if unit is not None:
+            self._writer.hurry()
             await unit.wait()
             if unit.error is not None:
                 raise unit.error
@@ -377,6 +379,7 @@ class Ledger(Reader):
         while (flying := self._flying.get(op.id)) is not None:
             if flying is mine or (flying.standing is not None and flying.standing.to_version == op.version):
                 return flying
+            self._writer.hurry()
             await flying.wait()
         return mine
 

@@ -9,7 +9,7 @@ before it writes anything again, so nothing is ever written twice.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import asyncpg
@@ -27,6 +27,9 @@ CAPACITY: Final = 4096
 
 BATCH_ENTRIES: Final = 1024
 """Entries after which a batch takes no further unit."""
+
+LINGER: Final = 0.02
+"""Seconds that units nobody waits for yet may wait for company: an operation's decisions then share a transaction."""
 
 PATIENCE: Final = 10.0
 """Seconds the writer tries to reach the database before those who wait are told that nothing was recorded."""
@@ -61,6 +64,7 @@ class Writer:
         self._connection: asyncpg.Connection | None = None
         self._head: HeadRow | None = None
         self._task: asyncio.Task[None] | None = None
+        self._hurried = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -99,11 +103,18 @@ class Writer:
             raise LedgerUnavailable("The ledger is closed.")
         self._idle.clear()
         await self._queue.put(unit)
+        if unit.eager:
+            self._hurried.set()
         if self._task.done():  # it ended while this unit waited for room
             self._fail(self._drained(), LedgerUnavailable("The ledger is closed."))
 
+    def hurry(self) -> None:
+        """Somebody waits for what is queued: write it now."""
+        self._hurried.set()
+
     async def close(self) -> None:
         """Write what is queued, then stop."""
+        self._hurried.set()
         if self._task is not None and not self._task.done():
             await self._idle.wait()
             self._task.cancel()
@@ -133,8 +144,7 @@ class Writer:
                 if self._queue.empty():
                     self._idle.set()
                 self._waiting.append(await self._queue.get())
-            while not self._queue.empty() and len(self._waiting) < CAPACITY:
-                self._waiting.append(self._queue.get_nowait())
+            await self._gather()
             batch = self._take()
             if not batch:
                 continue
@@ -153,11 +163,21 @@ class Writer:
                 self._fail(batch, unknown)
                 await self._disconnect()
 
+    async def _gather(self) -> None:
+        """Give units that nobody waits for a moment to find company, then take up all that is queued."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._hurried.wait()
+        self._hurried.clear()
+        while not self._queue.empty() and len(self._waiting) < CAPACITY:
+            self._waiting.append(self._queue.get_nowait())
+
     def _take(self) -> list[Unit]:
         """The next batch, in order; what cannot stand in one transaction with it stays waiting, in order."""
         batch: list[Unit] = []
         left: list[Unit] = []
         last: dict[str, Unit] = {}
+        epochs: dict[str, int] = {}
         blocked: set[str] = set()
         warrants: set[str] = set()
         entries, full = 0, False
@@ -167,7 +187,7 @@ class Writer:
             operation, used = unit.operation, unit.consumption
             fits = (
                 not full
-                and (operation is None or (operation not in blocked and _continues(last.get(operation), unit)))
+                and (operation is None or (operation not in blocked and _continues(last.get(operation), unit, epochs)))
                 and (used is None or used.warrant not in warrants)
             )
             if not fits:
@@ -180,9 +200,13 @@ class Writer:
             full = entries >= BATCH_ENTRIES or unit.change is not None
             if operation is not None:
                 last[operation] = unit
+                if unit.standing is not None and unit.standing.epoch is not None:
+                    epochs[operation] = unit.standing.epoch
             if used is not None:
                 warrants.add(used.warrant)
         self._waiting = left
+        if left:
+            self._hurried.set()
         return batch
 
     async def _write(self, units: list[Unit]) -> None:
@@ -319,13 +343,16 @@ def _failed(unit: Unit) -> bool:
     return unit.done
 
 
-def _continues(last: Unit | None, unit: Unit) -> bool:
-    """Whether `unit` may share a transaction with `last`, the unit of its operation before it in the batch."""
+def _continues(last: Unit | None, unit: Unit, epochs: Mapping[str, int]) -> bool:
+    """Whether `unit` may share a transaction with `last`, the unit of its operation before it in the batch.
+
+    `epochs` are those that the batch asks for already; a unit that asks for none goes with any.
+    """
     if last is None:
         return True
     if unit.previous is not last or unit.standing is None or last.standing is None:
         return False
-    return unit.standing.epoch == last.standing.epoch
+    return unit.standing.epoch in {None, epochs.get(unit.standing.operation, unit.standing.epoch)}
 
 
 def _fitting(units: list[Unit], head: HeadRow) -> list[Unit]:

@@ -131,25 +131,3 @@ async def test_a_rollback_waits_while_the_document_on_disk_is_not_the_one_in_for
         op = await at.advance(op)
         assert (op.stage, (at.notes / "note.txt").read_text()) == (Stage.ROLLED_BACK, "before")
         assert (await at.verified()).ok
-
-
-async def test_a_worker_that_was_replaced_does_not_end_a_rollback(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = Runner.step
-    async with bench(database, tmp_path) as at:
-
-        async def overtaken(self: Runner, op: Operation, number: int, direction: Direction) -> object:
-            if direction is Direction.UNDO:
-                await at.triad.ledger.release(op.id, at.triad.worker.name, op.epoch)
-                assert await at.triad.ledger.claim(op.id, "wk_other", 60) == op.epoch + 1
-            return await step(self, op, number, direction)
-
-        (at.notes / "note.txt").write_text("before")
-        op = await at.submit(request(parameters={"name": "note", "text": "break"}))
-        with monkeypatch.context() as patch:
-            patch.setattr(Runner, "step", overtaken)
-            op = await at.advance(op)
-        assert op.stage is Stage.ROLLING_BACK
-        assert "rollback.done" not in await at.kinds(op)
-        assert (await at.verified()).ok
