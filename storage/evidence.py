@@ -5,8 +5,9 @@ from typing import Final
 
 import asyncpg
 
-from operations.canonical import sha256
+from operations.canonical import canonical_record, sha256
 from operations.errors import LedgerCorrupt, NotFound
+from operations.events import PlanProposed
 
 MAX_EVIDENCE: Final = 16 * 1024 * 1024
 """Longest piece of evidence in bytes."""
@@ -21,6 +22,20 @@ def digest_evidence(body: bytes) -> str:
     if len(body) > MAX_EVIDENCE:
         raise ValueError(f"a piece of evidence of {len(body)} bytes; the limit is {MAX_EVIDENCE}")
     return sha256(body)
+
+
+def plan_evidence(event: PlanProposed) -> tuple[str, bytes]:
+    """The plan that is proposed, as evidence under its digest.
+
+    Raises:
+        ValueError: there is no plan, or its digest is another than the one stated.
+    """
+    if event.body is None:
+        raise ValueError("a plan is proposed with its body")
+    body = canonical_record(event.body)
+    if digest_evidence(body) != event.plan:
+        raise ValueError("the plan's digest is not its body's")
+    return event.plan, body
 
 
 async def read_evidence(connection: asyncpg.Connection, digests: Collection[str]) -> dict[str, bytes]:

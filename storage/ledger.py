@@ -15,8 +15,8 @@ from typing import Final, Self
 import asyncpg
 
 from operations import events as e
-from operations.canonical import canonical_record, new_id, now
-from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
+from operations.canonical import new_id, now
+from operations.errors import LedgerCorrupt, LedgerUnavailable
 from operations.model import Actor, Branch, OperationId
 from operations.operation import Operation, apply, begin
 from operations.stages import Stage
@@ -33,9 +33,9 @@ from storage.draft import (
 )
 from storage.engine import BROKEN
 from storage.entry import Entry
-from storage.evidence import digest_evidence
+from storage.evidence import digest_evidence, plan_evidence
 from storage.feed import Feed
-from storage.reader import Reader
+from storage.leases import Leases
 from storage.signer import Signer
 from storage.writer import PATIENCE, Writer
 
@@ -55,7 +55,7 @@ async def _untouched(_connection: asyncpg.Connection) -> None:
     """Readers leave nothing behind on a connection, so giving it back costs no round trip."""
 
 
-class Ledger(Reader):
+class Ledger(Leases):
     """The log of one database. Open it once a process; every coroutine shares it."""
 
     def __init__(self, pool: asyncpg.Pool, writer: Writer, feed: Feed, *, origin: str, key: str) -> None:
@@ -270,49 +270,6 @@ class Ledger(Reader):
             if not page:
                 await self._feed.wait(mark)
 
-    async def claim(self, ident: str, worker: str, seconds: int) -> int | None:
-        """Take an operation up for `seconds`: its new epoch, which fences others off; None while another worker has it.
-
-        Raises:
-            NotFound: `unknown-operation`.
-        """
-        rows = await self._fetch(
-            "UPDATE operation SET epoch = epoch + 1, worker = $2, leased_until = now() + $3 * interval '1 second' "
-            "WHERE id = $1 AND (worker IS NULL OR worker = $2 OR leased_until < now()) RETURNING epoch",
-            ident,
-            worker,
-            seconds,
-        )
-        if rows:
-            epoch: int = rows[0]["epoch"]
-            return epoch
-        if not await self._fetch("SELECT FROM operation WHERE id = $1", ident):
-            raise NotFound("unknown-operation", "There is no operation of that id.")
-        return None
-
-    async def renew(self, ident: str, worker: str, epoch: int, seconds: int) -> bool:
-        """Prolong a claim; False when another worker has taken over: stop."""
-        return bool(
-            await self._fetch(
-                "UPDATE operation SET leased_until = now() + $4 * interval '1 second' "
-                "WHERE id = $1 AND worker = $2 AND epoch = $3 RETURNING id",
-                ident,
-                worker,
-                epoch,
-                seconds,
-            )
-        )
-
-    async def release(self, ident: str, worker: str, epoch: int) -> None:
-        """Give a claim back; nothing happens when it is no longer held."""
-        await self._fetch(
-            "UPDATE operation SET worker = NULL, leased_until = NULL WHERE id = $1 AND worker = $2 AND epoch = $3 "
-            "RETURNING id",
-            ident,
-            worker,
-            epoch,
-        )
-
     def _draft(
         self, act: Act, *, operation: str | None = None, mission: str | None = None, move: Move | None = None
     ) -> Draft:
@@ -354,7 +311,7 @@ class Ledger(Reader):
             self._keep(attached)
             evidence.extend(attached)
             if isinstance(act.event, e.PlanProposed):
-                evidence.append(_plan_evidence(act.event))
+                evidence.append(plan_evidence(act.event))
         if consume is not None and epoch is None:
             epoch = op.epoch
         used = consumption(op, after, [act.event for act in acts], consume)
@@ -394,12 +351,3 @@ class Ledger(Reader):
             unit.fail(LedgerUnavailable("It was never queued."))
             raise
         return await unit.place
-
-
-def _plan_evidence(event: e.PlanProposed) -> tuple[str, bytes]:
-    if event.body is None:
-        raise ValueError("a plan is proposed with its body")
-    body = canonical_record(event.body)
-    if digest_evidence(body) != event.plan:
-        raise ValueError("the plan's digest is not its body's")
-    return event.plan, body
