@@ -62,9 +62,16 @@ class Evaluation:
         return Turn(op, tuple(acts))
 
     async def _step(self, op: Operation, step: Step) -> tuple[CheckRecord, ...]:
-        """The checks of one step; a step that did not run counts as a failed check unless it was skipped."""
+        """The checks of one step; one that did not run fails unless it was left out untouched."""
         if step.number in op.skipped:
-            return ()
+            touched = step.number in op.applied()
+            left_out = Check(
+                name="left-out-untouched",
+                passed=not touched,
+                expected="A step that was left out has changed nothing.",
+                observed="An attempt at it changed something." if touched else "Nothing was changed.",
+            )
+            return (CheckRecord(step=step.number, direction=Direction.DO, **left_out.model_dump()),)
         last = op.latest(step.number, Direction.DO)
         ran = last is not None and last.status == "done"
         first = (

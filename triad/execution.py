@@ -11,6 +11,7 @@ from operations.operation import Operation
 from operations.stages import Stage
 from storage.ledger import Act, Ledger
 from triad.briefing import executor_facts
+from triad.gate import next_step
 from triad.runner import Performed, Runner
 from triad.trace import span
 from triad.turn import Turn, by_code, by_mind
@@ -53,9 +54,11 @@ class _Run:
         if stop:
             return stop
         steps = self.op.bound_plan().steps
-        optional = 1 <= number <= len(steps) and steps[number - 1].optional and not self.op.settled(number)
-        if not optional:
-            return StepResult(step=number, status="refused", summary="The plan does not mark this step as optional.")
+        optional = 1 <= number <= len(steps) and steps[number - 1].optional
+        if not optional or next_step(self.op, Direction.DO) != number:
+            return StepResult(
+                step=number, status="refused", summary="Only an optional step can be skipped in its turn."
+            )
         skipped = StepSkipped(step=number, reasons=(reason[:500],))
         self.op = await self._ledger.record(self.op, by_code(skipped, Branch.EXECUTIVE, self.op))
         return StepResult(step=number, status="skipped", summary="Skipped.")

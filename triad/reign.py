@@ -94,16 +94,10 @@ class Rollback:
             return halted
         recovered = await self._runner.recover(op)
         op = recovered.op if recovered else op
-        while op.stage is Stage.ROLLING_BACK and (number := next_step(op, Direction.UNDO)) is not None:
-            tries = sum(1 for a in op.attempts if a.step == number and a.direction is Direction.UNDO)
-            if tries >= _TRIES:
-                return Turn(op, (self._done(op, restored=False, why=f"Step {number} could not be undone."),))
-            try:
-                op = (await self._runner.step(op, number, Direction.UNDO)).op
-            except WarrantRefused as error:
-                return await self._refused(op, error)
-        if op.stage is not Stage.ROLLING_BACK:
-            return Turn(op, ())
+        stopped = await self._undo_steps(op)
+        if isinstance(stopped, Turn):
+            return stopped
+        op = stopped
         checks = [check for number in op.rollback or () for check in await self._check(op, number)]
         acts = [by_code(CheckEvaluated(**check.model_dump()), Branch.JUDICIAL, op) for check in checks]
         restored = bool(op.rollback) and all(check.passed for check in checks)
@@ -124,6 +118,22 @@ class Rollback:
                 return Turn(op, ())
             case _:
                 return Turn(op, (self._done(op, restored=False, why=" ".join(error.reasons)),))
+
+    async def _undo_steps(self, op: Operation) -> Operation | Turn:
+        """The operation once no step is left to undo, or the turn that ends or parks the rollback before that."""
+        while op.stage is Stage.ROLLING_BACK and (number := next_step(op, Direction.UNDO)) is not None:
+            tries = sum(1 for a in op.attempts if a.step == number and a.direction is Direction.UNDO)
+            if tries >= _TRIES:
+                return Turn(op, (self._done(op, restored=False, why=f"Step {number} could not be undone."),))
+            try:
+                op = (await self._runner.step(op, number, Direction.UNDO)).op
+            except WarrantRefused as error:
+                if error.code == "halted":
+                    return await halt_if_ordered(op, self._ledger) or Turn(op, ())
+                waits = error.code in {"constitution-changed", "epoch-stale"}
+                gone = self._done(op, restored=False, why=" ".join(error.reasons))
+                return Turn(op, () if waits else (gone,))
+        return op if op.stage is Stage.ROLLING_BACK else Turn(op, ())
 
     async def _check(self, op: Operation, number: int) -> tuple[CheckRecord, ...]:
         step = op.bound_plan().step(number)
