@@ -128,11 +128,7 @@ class Rollback:
             try:
                 op = (await self._runner.step(op, number, Direction.UNDO)).op
             except WarrantRefused as error:
-                if error.code == "halted":
-                    return await halt_if_ordered(op, self._ledger) or Turn(op, ())
-                waits = error.code in {"constitution-changed", "epoch-stale"}
-                gone = self._done(op, restored=False, why=" ".join(error.reasons))
-                return Turn(op, () if waits else (gone,))
+                return await self._refused(op, error)
         return op if op.stage is Stage.ROLLING_BACK else Turn(op, ())
 
     async def _check(self, op: Operation, number: int) -> tuple[CheckRecord, ...]:
