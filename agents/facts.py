@@ -217,6 +217,7 @@ class CrownStepFact(Record):
     protects: SystemName | None = Field(
         default=None, description="the system whose restorable copy this step makes, where it makes one"
     )
+    optional: bool = Field(default=False, description="whether the executor may leave the step out")
     why: SystemText = ""
     blast_radius: SystemText = ""
     undo: SystemText = ""

@@ -55,9 +55,10 @@ def assent(facts: CrownFacts) -> Opinion:
 
 
 def _exposed(step: CrownStepFact, earlier: tuple[CrownStepFact, ...]) -> bool:
+    """Whether nothing brings the step back; a copy that may be left out is none."""
     if step.tier < HIGH or step.effect is Effect.READ or step.reversible:
         return False
-    return not any(before.protects == step.system for before in earlier)
+    return not any(before.protects == step.system and not before.optional for before in earlier)
 
 
 def rule(facts: CrownFacts) -> Opinion:

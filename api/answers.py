@@ -43,7 +43,8 @@ def page(model: BaseModel, request: HttpRequest, following: str | int | None) ->
     """A page of a list. `Link` leads to the next one where there is one."""
     headers = {}
     if following is not None:
-        query = {**request.query_params, "cursor": str(following)}
+        query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+        query.append(("cursor", str(following)))
         headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return answer(model, headers=headers)
 

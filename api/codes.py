@@ -59,14 +59,19 @@ CODES: Final[dict[str, Problem]] = {
     "already-decided": Problem(409, "You have decided already", "One person counts once. Nothing needs to be done."),
     "not-waiting": Problem(409, "It waits for no decision", _READ_AGAIN),
     "expired": Problem(409, "The time to decide is over", "Silence means no. Submit the operation again."),
+    "scheduled-too-late": Problem(
+        409,
+        "It starts after an approval ends",
+        "An approval given now would have run out by then. Submit it for an earlier `scheduled_time`, or nearer to it.",
+    ),
     "not-withdrawable": Problem(
         409, "There is nothing to withdraw", "An approval can be withdrawn until the operation starts. Cancel instead."
     ),
     "not-cancellable": Problem(409, "It cannot be cancelled any more", _READ_AGAIN),
     "not-in-doubt": Problem(409, "No step is in doubt", _READ_AGAIN),
     "not-escalated": Problem(409, "Nothing was escalated", _READ_AGAIN),
-    "verdict-failed": Problem(
-        409, "The verdict is a fail", "It can be rolled back or ruled failed. Nobody can complete it."
+    "checks-failed": Problem(
+        409, "A check did not pass", "It can be rolled back or ruled failed. Nobody can complete it."
     ),
     "already-halted": Problem(409, "It is halted already", "`POST /api/v1/release` ends the halt."),
     "not-halted": Problem(409, "It is not halted", "Nothing needs to be done."),

@@ -35,7 +35,10 @@ _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def _utc_milliseconds(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time needs a zone")
-    value = value.astimezone(UTC)
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time in UTC lies within the years 1 to 9999") from error
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 

@@ -105,6 +105,22 @@ class Operation(Record):
             raise IllegalMove(self.stage.value, "needs a plan")
         return self.plan
 
+    def standing(self, at: Instant | None = None) -> tuple[Approval, ...]:
+        """The approvals that count: over the plan in hand, by others than the requester, the latest of each person.
+
+        Args:
+            at: only those that are valid at this time; None, for undoing, asks for no date.
+        """
+        counted = {
+            a.person: a
+            for a in self.approvals
+            if self.proposal is not None
+            and a.plan == self.proposal.plan
+            and (at is None or a.expires > at)
+            and a.person != self.requester.person
+        }
+        return tuple(counted.values())
+
     def latest(self, step: int, direction: m.Direction) -> Attempt | None:
         """The newest attempt at a step in one direction."""
         found = [a for a in self.attempts if a.step == step and a.direction is direction]
@@ -198,7 +214,7 @@ def follows(op: Operation, event: e.Event) -> bool:  # noqa: C901, PLR0911 - one
             last = op.latest(event.step, event.direction)
             return last is not None and last.attempt == event.attempt and last.status in {"intended", "in_doubt"}
         case e.StepSkipped():
-            return not _open(op) and not op.settled(event.step)
+            return not _open(op) and not op.settled(event.step) and event.step not in op.applied()
         case e.OperationResumed():
             return (event.to is m.Direction.UNDO) == undoing
         case e.CheckEvaluated():

@@ -80,6 +80,8 @@ class Playbook(ABC, Generic[A]):
     emergency: ClassVar[bool] = False
     """Whether break-glass may use it."""
     reversible: ClassVar[bool] = False
+    only_tests: ClassVar[bool] = False
+    """Whether all it leaves behind is the proof of a test, so that a request of type `validation` may use it."""
     timeout: ClassVar[timedelta] = timedelta(minutes=10)
     sustain: ClassVar[timedelta] = timedelta(0)
     """How long the post-conditions must go on holding; the evaluator checks at the start and at the end of it."""

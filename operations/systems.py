@@ -34,6 +34,7 @@ class _System(Record):
     environment: Environment = Environment.DEVELOPMENT
     tier_floor: int = Field(default=0, ge=0, le=3)
     description: str = Field(default="", max_length=500)
+    emergency: bool = Field(default=True, description="whether break-glass may touch it other than by reading")
 
     @property
     def digest(self) -> Digest:
@@ -157,6 +158,6 @@ def resolve_secret(reference: str) -> str:
     scheme, _, place = reference.partition(":")
     try:
         value = os.environ[place] if scheme == "env" else Path(place).read_text()
-    except (KeyError, OSError) as error:
+    except (KeyError, OSError, UnicodeDecodeError) as error:
         raise NotFound("secret-missing", f"The secret {reference} cannot be read.") from error
     return value.rstrip("\n")

@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Self
 
 import asyncpg
 
+from operations.canonical import instant_text
 from operations.errors import Conflict, LedgerCorrupt, StageConflict, TriadError, WarrantRefused
 from storage.draft import HeadChange, Place, Unit
 from storage.nodes import STRIDE
@@ -16,8 +18,10 @@ from storage.tree import Frontier, empty_root, leaf_hash
 
 _LOSERS: Final = "TR001"  # the SQLSTATE with which ledger_commit says that some units lost
 
-_PARAMETERS: Final = 33
+_PARAMETERS: Final = 34
 _COMMIT: Final = f"SELECT * FROM ledger_commit({','.join(f'${n + 1}' for n in range(_PARAMETERS))})"  # noqa: S608 - numbers
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 _WORDS: Final = {
     "warrant-used": "The warrant was used before.",
@@ -29,12 +33,13 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadRow:
-    """The head as a writer needs it."""
+    """The head as a writer needs it; `latest` is the last entry's time."""
 
     frontier: Frontier
     root: bytes
     constitution: str
     halted: bool
+    latest: datetime
 
     @property
     def size(self) -> int:
@@ -49,12 +54,18 @@ class HeadRow:
             LedgerCorrupt: the stored frontier does not belong to the stored size.
         """
         if row["o_size"] is None:
-            return cls(frontier=Frontier(), root=empty_root(), constitution="", halted=False)
+            return cls(frontier=Frontier(), root=empty_root(), constitution="", halted=False, latest=_NEVER)
         try:
             frontier = Frontier.decode(row["o_size"], row["o_frontier"])
         except ValueError as error:
             raise LedgerCorrupt(f"The head of {row['o_size']} entries has no such frontier.") from error
-        return cls(frontier=frontier, root=frontier.root(), constitution=row["o_constitution"], halted=row["o_halted"])
+        return cls(
+            frontier=frontier,
+            root=frontier.root(),
+            constitution=row["o_constitution"],
+            halted=row["o_halted"],
+            latest=row["o_latest"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +107,28 @@ class Batch:
         operations: list[str | None] = []
         kinds: list[str] = []
         places: list[Place] = []
-        index = base.size
+        index, latest = base.size, base.latest
+        time = instant_text(latest).encode("ascii")
         for unit in units:
             places.append(Place(index, in_force))
             for draft in unit.drafts:
-                entries.append(draft.encode(index, text))
+                if draft.at > latest:
+                    latest = draft.at
+                    time = instant_text(latest).encode("ascii")
+                entries.append(draft.encode(index, text, time))
                 operations.append(draft.operation)
                 kinds.append(draft.kind)
                 index += 1
         hashes = [leaf_hash(entry) for entry in entries]
         frontier, nodes = base.frontier.extend(hashes)
         root = frontier.root()
-        self.head = HeadRow(frontier=frontier, root=root, constitution=constitution, halted=halted)
+        self.head = HeadRow(frontier=frontier, root=root, constitution=constitution, halted=halted, latest=latest)
         note = signer.sign(frontier.size, root, after=(base.size, base.root))
         self._places = places
         self._arguments: tuple[object, ...] = (
             *(base.size, self.token, entries, hashes, operations, kinds),
             *_columns((node for node in nodes if node.level % STRIDE == 0), 3),
-            *(frontier.size, frontier.encode(), constitution, halted, root, note),
+            *(frontier.size, frontier.encode(), constitution, halted, latest, root, note),
             *self._rows(),
             change.replaces,
             *_columns({digest: body for unit in units for digest, body in unit.evidence}.items(), 2),

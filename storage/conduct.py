@@ -1,19 +1,17 @@
 """How an operation must be conducted: each event against what was planned, approved, warranted and begun before it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from operations import events as e
 from operations.evidence import Effect
-from operations.model import Direction, Ruling
+from operations.model import Branch, Direction, Plan, Ruling
 from operations.operation import Attempt, Operation
 from operations.stages import Stage
 from storage.entry import Entry
-from storage.rules import CLOCK_TOLERANCE, Rule
-
-Report = Callable[[int, Rule, str], None]
-"""Takes the index, the rule and the sentence of a breach."""
+from storage.plans import Plans
+from storage.rules import CLOCK_TOLERANCE, CODE, Report, Rule, is_outside
 
 
 @dataclass(slots=True)
@@ -22,7 +20,8 @@ class Case:
 
     Attributes:
         op: the operation so far.
-        law: the constitution in force when its plan was proposed.
+        law: the constitution that its plan was proposed under.
+        plan: the body of its plan, where it is given.
         warrants: those issued to it, by id.
         intents: the index of each warrant's intent.
         halted_from: the stage it was halted at.
@@ -30,6 +29,7 @@ class Case:
 
     op: Operation
     law: str = ""
+    plan: Plan | None = None
     warrants: dict[str, e.WarrantIssued] = field(default_factory=dict)
     intents: dict[str, int] = field(default_factory=dict)
     halted_from: Stage | None = None
@@ -55,19 +55,23 @@ class Conduct:
     What must be unique in the whole log (warrants, approvals) is remembered here.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, plans: Plans) -> None:
         self._report = report
+        self._plans = plans
         self._warrants: set[str] = set()
         self._approvals: set[str] = set()
 
     def _act(self, at: int, entry: Entry, named: str) -> None:
         check_actor(self._report, at, entry, named)
 
-    def check(self, at: int, entry: Entry, case: Case, *, halted: bool) -> None:  # noqa: C901, PLR0912 - one case an event
+    def check(self, at: int, entry: Entry, case: Case, *, halted: bool) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         """Report what is wrong with the entry at index `at`; `halted` says whether the crown's halt is on."""
+        if case.plan is not None:
+            self._plans.check(at, entry, case.op, case.plan)
         match entry.event:
-            case e.PlanProposed():
-                case.law = entry.constitution
+            case e.PlanProposed() as event:
+                case.plan = self._plans.proposed(at, case.op, event)
+                case.law = case.plan.constitution if case.plan else entry.constitution
             case e.ApprovalGiven() as event:
                 self._approval(at, entry, case.op, event)
             case e.ApprovalRefused() as event:
@@ -90,15 +94,16 @@ class Conduct:
                 self._outcome(at, case, event)
             case e.StepReconciled() as event:
                 self._reconciled(at, entry, case.op, event)
-            case e.ExecutionFinished():
+            case e.ExecutionFinished() as event:
                 self._settled(at, case, "execution")
+                self._finished(at, case, event)
             case e.VerdictGiven() as event:
                 self._verdict(at, case.op, event)
             case e.RulingGiven() as event:
                 self._ruling(at, case.op, event)
             case e.EscalationResolved() as event:
                 self._act(at, entry, event.by)
-                self._resolved(at, case.op, event.ruling)
+                self._resolved(at, case.op, event)
             case e.RollbackOrdered() as event:
                 self._rollback(at, case.op, event)
             case e.RollbackDone() as event:
@@ -106,6 +111,9 @@ class Conduct:
                 self._restored(at, case.op, event)
             case e.OperationCancelled() as event:
                 self._act(at, entry, event.by)
+            case e.OperationHalted():
+                if not halted:
+                    self._report(at, Rule.HALT, "The crown had ordered no halt.")
             case e.OperationResumed() as event:
                 expected = Direction.UNDO if case.halted_from is Stage.ROLLING_BACK else Direction.DO
                 if event.to is not expected:
@@ -125,7 +133,8 @@ class Conduct:
         self._approvals.add(event.approval)
         if event.person == op.requester.person or event.approver == op.requester.id:
             self._report(at, Rule.APPROVAL, "The requester approves their own request.")
-        if any(event.person == a.person or event.approver == a.approver for a in op.approvals):
+        valid = [a for a in op.approvals if a.expires > entry.time + CLOCK_TOLERANCE]
+        if any(event.person == a.person or event.approver == a.approver for a in valid):
             self._report(at, Rule.APPROVAL, "One person approves twice.")
 
     def _approved(self, at: int, time: datetime, op: Operation, event: e.OperationApproved) -> None:
@@ -224,10 +233,29 @@ class Conduct:
         last = op.latest(event.step, event.direction)
         if last is None or last.attempt != event.attempt or last.status not in {"intended", "in_doubt"}:
             self._report(at, Rule.RECONCILED, f"The outcome of step {event.step} was not in doubt.")
+            return
+        probed = last.effect is Effect.ONCE_PROBE and event.direction is Direction.DO
+        if entry.branch is Branch.PEOPLE:
+            settles = is_outside(entry.principal)
+        else:
+            settles = probed and entry.branch is Branch.EXECUTIVE and entry.principal == CODE
+        if not settles:
+            self._report(at, Rule.RECONCILED, f"{entry.principal} cannot settle what became of step {event.step}.")
 
     def _settled(self, at: int, case: Case, what: str) -> None:
         for attempt in case.unsettled():
             self._report(at, Rule.UNRESOLVED, f"The {what} ended while step {attempt.step} has no known outcome.")
+
+    def _finished(self, at: int, case: Case, event: e.ExecutionFinished) -> None:
+        op = case.op
+        if event.outcome != "finished" or op.stage is not Stage.RUNNING:
+            return
+        seen = [*(a.step for a in op.attempts), *op.skipped]
+        last = len(case.plan.steps) if case.plan else max(seen, default=1)
+        unknown = {a.step for a in case.unsettled()}
+        left = [n for n in range(1, last + 1) if not op.settled(n) and n not in unknown]
+        if left:
+            self._report(at, Rule.FINISHED, f"Step {left[0]} was neither done nor left out.")
 
     def _verdict(self, at: int, op: Operation, event: e.VerdictGiven) -> None:
         if event.passed != (event.checks_passed and event.judged_passed):
@@ -240,11 +268,15 @@ class Conduct:
         self._plan(at, op, event.plan)
         if event.ruling is Ruling.COMPLETE and not (op.verdict and op.verdict.passed):
             self._report(at, Rule.RULING, "What did not pass cannot be completed by the crown.")
+        if event.ruling is Ruling.FAIL and op.verdict and op.verdict.rollback:
+            self._report(at, Rule.RULING, "The verdict orders a rollback; the crown cannot leave it out.")
         if op.stage is Stage.EVALUATED and op.ruling is not None:
             self._report(at, Rule.RULING, f"The ruling was {op.ruling.value} already.")
 
-    def _resolved(self, at: int, op: Operation, ruling: str) -> None:
-        if ruling == Ruling.COMPLETE and not (op.verdict and op.verdict.checks_passed):
+    def _resolved(self, at: int, op: Operation, event: e.EscalationResolved) -> None:
+        if event.by == op.requester.id:
+            self._report(at, Rule.RULING, "The requester resolves their own request.")
+        if event.ruling == "complete" and not (op.verdict and op.verdict.checks_passed):
             self._report(at, Rule.RULING, "Over a failed check nobody can complete.")
 
     def _rollback(self, at: int, op: Operation, event: e.RollbackOrdered) -> None:

@@ -17,6 +17,8 @@ from storage.entry import Entry
 _NO_CONSTITUTION: Final = "0" * 64
 _CONSTITUTION: Final = b'"constitution":"' + _NO_CONSTITUTION.encode() + b'"'
 _INDEX: Final = f',"index":{SAFE_INTEGER},'.encode()
+_TIME: Final = b'"time":"'
+_INSTANT: Final = len("2026-11-20T18:00:00.000Z")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,13 +31,15 @@ class Move:
 
 
 class Draft:
-    """An entry but for its index and the constitution in force, which only the head at the moment of writing knows.
+    """An entry but for its index, the constitution in force and a time that is not before the last entry's.
+
+    Only the head at the moment of writing knows these. `at` is when the event happened by this process's clock.
 
     Raises:
         ValueError: the entry would exceed 16 KiB or has no canonical form.
     """
 
-    __slots__ = ("_middle", "_start", "_tail", "kind", "operation")
+    __slots__ = ("_end", "_middle", "_start", "_tail", "at", "kind", "operation")
 
     def __init__(
         self,
@@ -69,19 +73,22 @@ class Draft:
             seq=move.version if move else None,
             event=event,
         )
-        # Top-level keys are sorted and quotes inside strings are escaped, so the first constitution and the last index
-        # are the entry's own.
+        # Top-level keys are sorted and quotes inside strings are escaped, so the first constitution, the last index and
+        # the time after it are the entry's own.
         before, _, rest = entry.encode().partition(_CONSTITUTION)
         event_part, _, tail = rest.rpartition(_INDEX)
+        tail, _, end = tail.partition(_TIME)
+        self.at = entry.time
         self.kind = entry.kind
         self.operation = operation
         self._start = before + b'"constitution":"'
         self._middle = b'"' + event_part + b',"index":'
-        self._tail = b"," + tail
+        self._tail = b"," + tail + _TIME
+        self._end = end[_INSTANT:]
 
-    def encode(self, index: int, constitution: bytes) -> bytes:
-        """The canonical bytes of the entry at `index` under the constitution with that digest (ASCII)."""
-        return b"%b%b%b%d%b" % (self._start, constitution, self._middle, index, self._tail)
+    def encode(self, index: int, constitution: bytes, time: bytes) -> bytes:
+        """The canonical bytes of the entry at `index`, recorded at `time` under the constitution with that digest."""
+        return b"%b%b%b%d%b%b%b" % (self._start, constitution, self._middle, index, self._tail, time, self._end)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +148,8 @@ class Unit:
 
     Attributes:
         place: what the caller awaits; a caller that is cancelled cancels it, which changes nothing for the unit.
+        until: the time at which what it rests on has expired; it stands before that or not at all.
+        halting: whether it may stand only while the crown's halt is on.
         eager: whether somebody waits for it; False lets it wait a moment for others to share its transaction.
         previous: the unit of the same operation that this one was built on before that one was written.
         answered: called once it stands or failed.
@@ -155,6 +164,8 @@ class Unit:
     consumption: Consumption | None = None
     change: HeadChange | None = None
     evidence: Sequence[tuple[str, bytes]] = ()
+    until: datetime | None = None
+    halting: bool = False
     eager: bool = True
     previous: "Unit | None" = None
     answered: "Callable[[Unit], None] | None" = None
@@ -258,3 +269,33 @@ def consumption(
         return None
     undoing = intents[0].direction is Direction.UNDO
     return Consumption(warrant=warrant, operation=before.id, constitution=None if undoing else before.constitution)
+
+
+def until(after: Operation, events: Sequence[e.AnyEvent]) -> datetime | None:
+    """When what these events rest on expires: the warrant, the plan, the approvals of its quorum; None: never.
+
+    An undo belongs to the plan that was approved, so only its warrant can be too old.
+    """
+    proposal, ends = after.proposal, list[datetime]()
+    for event in events:
+        match event:
+            case e.WarrantIssued():
+                ends.append(event.expires)
+                if event.direction is Direction.DO:
+                    ends += _quorum_ends(after, [a.id for a in after.approvals])
+            case e.OperationApproved():
+                ends += [*_quorum_ends(after, event.approvals), *([proposal.expires] if proposal else [])]
+            case _:
+                continue
+    return min(ends, default=None)
+
+
+def _quorum_ends(op: Operation, approvals: Sequence[str]) -> list[datetime]:
+    """When too few distinct people's approvals are left; nothing where none is needed, or too few are there anyway."""
+    needed = op.proposal.quorum + op.extra_quorum if op.proposal else 0
+    latest: dict[str, datetime] = {}
+    for given in op.approvals:
+        if given.id in approvals and given.person != op.requester.person:
+            latest[given.person] = max(given.expires, latest.get(given.person, given.expires))
+    ends = sorted(latest.values(), reverse=True)
+    return ends[needed - 1 : needed] if needed else []

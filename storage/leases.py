@@ -1,7 +1,12 @@
 """Who works on an operation: a lease for some seconds, and an epoch that fences off whoever held it before."""
 
+from typing import Final
+
 from operations.errors import NotFound
 from storage.reader import Reader
+
+MARGIN: Final = 10
+"""Seconds after the end of a lease before another worker may claim: whoever held it has certainly stopped by then."""
 
 
 class Leases(Reader):
@@ -10,15 +15,19 @@ class Leases(Reader):
     async def claim(self, ident: str, worker: str, seconds: int) -> int | None:
         """Take an operation up for `seconds`: its new epoch, which fences others off; None while another worker has it.
 
+        A lease that ran out counts as held for `MARGIN` seconds more, in which its worker stops what it has in hand.
+
         Raises:
             NotFound: `unknown-operation`.
         """
         rows = await self._fetch(
             "UPDATE operation SET epoch = epoch + 1, worker = $2, leased_until = now() + $3 * interval '1 second' "
-            "WHERE id = $1 AND (worker IS NULL OR worker = $2 OR leased_until < now()) RETURNING epoch",
+            "WHERE id = $1 AND (worker IS NULL OR worker = $2 OR leased_until < now() - $4 * interval '1 second') "
+            "RETURNING epoch",
             ident,
             worker,
             seconds,
+            MARGIN,
         )
         if rows:
             epoch: int = rows[0]["epoch"]

@@ -9,6 +9,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Final, Self
 
@@ -30,6 +31,7 @@ from storage.draft import (
     consumption,
     head_change,
     standing,
+    until,
 )
 from storage.engine import BROKEN
 from storage.entry import Entry
@@ -74,6 +76,14 @@ class Ledger(Leases):
         """
         seen = self._writer.seen
         return seen is None or seen.halted
+
+    def clock(self) -> datetime:
+        """The time by which to give and judge expiry: this host's, but never before the newest entry this process saw.
+
+        Entries never lie before the one before them, so after a clock was set back the log's own time goes on.
+        """
+        seen = self._writer.seen
+        return max(now(), seen.latest) if seen is not None else now()
 
     @classmethod
     async def open(cls, dsn: str, signer: Signer, *, origin: str, patience: float = PATIENCE) -> Self:
@@ -141,7 +151,7 @@ class Ledger(Leases):
             LedgerUnavailable: nothing was recorded.
             ValueError: the entry would exceed 16 KiB.
         """
-        ident, at = operation or new_id("op"), now()
+        ident, at = operation or new_id("op"), self.clock()
         move = Move(before=None, after=Stage.REQUESTED, version=1)
         request = event.request
         place = await self._place(
@@ -194,8 +204,9 @@ class Ledger(Leases):
 
         Raises:
             IllegalMove: the table or the operation's past does not allow an event; nothing was queued.
-            StageConflict: somebody else recorded first.
-            WarrantRefused: `warrant-used`, `halted`, `constitution-changed` or `epoch-stale`.
+            StageConflict: somebody else recorded first, or the operation is to be halted and no halt is on.
+            WarrantRefused: `warrant-used`, `halted`, `constitution-changed`, `epoch-stale` or `expired`.
+            Conflict: `expired`: what an approval of the operation rests on had expired.
             LedgerUnavailable: nothing was recorded.
             ValueError: no acts, an entry over 16 KiB, a plan whose digest is not the one stated, a warrant without its
                 intent, or an intent without the consumption of its warrant.
@@ -228,6 +239,12 @@ class Ledger(Leases):
             await unit.wait()
             if unit.error is not None:
                 raise unit.error
+
+    async def landed(self, ident: str) -> None:
+        """Wait until nothing of the operation is under way in this process, whether it came to stand or failed."""
+        while (flying := self._flying.get(ident)) is not None:
+            self._writer.hurry()
+            await flying.wait()
 
     async def note(
         self,
@@ -276,7 +293,7 @@ class Ledger(Leases):
         return Draft(
             act.event,
             act.actor,
-            at=now(),
+            at=self.clock(),
             origin=self._origin,
             key=self._key,
             operation=operation,
@@ -289,7 +306,7 @@ class Ledger(Leases):
     ) -> tuple[Unit, Operation]:
         if not acts:
             raise ValueError("nothing to record")
-        at, after = now(), op
+        at, after = self.clock(), op
         drafts: list[Draft] = []
         evidence: list[tuple[str, bytes]] = []
         for act in acts:
@@ -314,15 +331,18 @@ class Ledger(Leases):
                 evidence.append(plan_evidence(act.event))
         if consume is not None and epoch is None:
             epoch = op.epoch
-        used = consumption(op, after, [act.event for act in acts], consume)
+        events = [act.event for act in acts]
+        used = consumption(op, after, events, consume)
         row = standing(op, after, epoch=epoch)
         unit = Unit(
             drafts=tuple(drafts),
             place=asyncio.get_running_loop().create_future(),
             standing=row,
             consumption=used,
-            change=head_change([act.event for act in acts]),
+            change=head_change(events),
             evidence=evidence,
+            until=until(after, events),
+            halting=any(isinstance(event, e.OperationHalted) for event in events),
         )
         return unit, after
 

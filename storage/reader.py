@@ -79,6 +79,16 @@ class Reader:
         )
         return await self._fold([row["id"] for row in rows])
 
+    async def waiting(self, stages: Collection[Stage], *, after: str | None = None, limit: int = 500) -> list[str]:
+        """Ids of operations at one of these stages, oldest first, those above `after`; nothing is folded."""
+        rows = await self._fetch(
+            "SELECT id FROM operation WHERE stage = ANY($1) AND ($2::text IS NULL OR id > $2) ORDER BY id LIMIT $3",
+            [stage.value for stage in stages],
+            after,
+            limit,
+        )
+        return [row["id"] for row in rows]
+
     async def entries(
         self, *, after: int = -1, operation: str | None = None, kinds: Collection[str] | None = None, limit: int = 500
     ) -> list[Entry]:

@@ -1,11 +1,12 @@
 """What entries must keep to: the rules by name, and how a breach is reported."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
 from operations.canonical import Record
-from operations.model import Branch, Direction
+from operations.model import Branch, Direction, PrincipalId
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 """How far an entry's time may lie before an earlier one's, or after an expiry: several hosts write, by their clocks."""
@@ -35,6 +36,22 @@ BRANCHES: Final[dict[str, Branch]] = {
 }
 """Which branch alone may record a kind: the division of powers, in the record."""
 
+BY_PEOPLE: Final = frozenset(kind for kind, branch in BRANCHES.items() if branch is Branch.PEOPLE) | {
+    "operation.requested",
+    "operation.cancelled",
+    "cancel.requested",
+    "crown.halted",
+}
+"""What neither an agent nor code may record in the people's name."""
+
+CODE: Final = "triad"
+"""The principal of what code alone decides."""
+
+
+def is_outside(principal: PrincipalId) -> bool:
+    """Whether this is a person or a service: neither a branch's agent nor Triad's own code."""
+    return principal != CODE and not principal.startswith("agent:")
+
 
 class Rule(StrEnum):
     """What an entry can break. The names are stable; reports and documents use them."""
@@ -59,6 +76,8 @@ class Rule(StrEnum):
     """Who is named in the event as deciding is who recorded it."""
     BRANCH = "branch"
     """The kind belongs to the branch that recorded it."""
+    PERSON = "person"
+    """What is recorded as the people's decision was recorded by neither an agent nor Triad's own code."""
     OPERATION = "operation"
     """An operation is requested once, before anything else happens to it."""
     MOVE = "move"
@@ -68,9 +87,9 @@ class Rule(StrEnum):
     SEQUENCE = "sequence"
     """The operation's version is that of the replay."""
     PLAN = "plan"
-    """What is decided or warranted is about the plan in hand."""
+    """What is decided or warranted is about the plan in hand; so is what begins or is left out, if that is given."""
     APPROVAL = "approval"
-    """An approval is by another person than the requester and earlier approvers; only what was given is withdrawn."""
+    """An approval is by another person than the requester and whose approval stands; only the given is withdrawn."""
     QUORUM = "quorum"
     """Enough distinct people's approvals stand, unexpired, when the operation is approved and at every step forward."""
     ASSENT = "assent"
@@ -88,7 +107,7 @@ class Rule(StrEnum):
     WARRANT_EXPIRED = "warrant-expired"
     """The warrant had not expired when the intent was recorded."""
     HALT = "halt"
-    """Nothing begins between the crown's halt and its release."""
+    """Nothing begins between the crown's halt and its release, and only then is an operation halted."""
     LAW = "law"
     """A step forward happens under the constitution that its plan was proposed under."""
     TURN = "turn"
@@ -98,15 +117,20 @@ class Rule(StrEnum):
     OUTCOME = "outcome"
     """What ended or is in doubt had begun: its intent is recorded and open."""
     RECONCILED = "reconciled"
-    """Only an attempt without a known outcome is reconciled."""
+    """Only an attempt without a known outcome is reconciled, by a person, or by the probe of a step that has one."""
     UNRESOLVED = "unresolved"
     """Neither a run nor a rollback ends while a step's outcome is unknown."""
+    FINISHED = "finished"
+    """A run that finished has done or left out every step: of the plan where it is given, else of those seen."""
     VERDICT = "verdict"
     """Passed means that the checks passed and the evaluator agreed."""
     CHECKS = "checks"
     """The verdict's count and outcome of the checks are those of the recorded checks; no check is no pass."""
     RULING = "ruling"
-    """The crown completes only what passed, a crown officer nothing over a failed check, and the crown rules once."""
+    """The crown completes only what passed, fails nothing that the verdict sends back, and rules once.
+
+    A crown officer completes nothing over a failed check, and resolves no request of their own.
+    """
     ROLLBACK = "rollback"
     """A rollback follows a ruling and undoes what was applied, newest first."""
     RESTORED = "restored"
@@ -115,6 +139,10 @@ class Rule(StrEnum):
     """An emergency is ratified by another person than the one who asked for it, and nothing else is."""
     RESUMED = "resumed"
     """A halted operation goes on in the direction in which it was halted."""
+
+
+Report = Callable[[int, Rule, str], None]
+"""Takes the index, the rule and the sentence of a breach."""
 
 
 class Problem(Record):

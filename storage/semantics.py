@@ -1,20 +1,23 @@
 """What a ledger must mean, checked entry by entry without a database: the state machine, replayed under its rules.
 
-The plan bodies and the constitution's text stand apart as evidence, so this replay takes the quorum and the assent that
-`plan.proposed` stated; whether the constitution demanded more is a question for whoever holds its text.
+The plan bodies and the constitution's text stand apart as evidence. Plans may be given, and steps are then held against
+them. The quorum and the assent are those that `plan.proposed` stated; whether the constitution demanded more is a
+question for whoever holds its text.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from operations import events as e
 from operations.errors import IllegalMove
+from operations.model import Branch
 from operations.operation import Operation, apply_unguarded, begin, follows
 from operations.stages import Stage
 from storage.conduct import Case, Conduct, check_actor
 from storage.entry import Entry
-from storage.rules import BRANCHES, CLOCK_TOLERANCE, OpenStep, Problem, Rule
+from storage.plans import Plans
+from storage.rules import BRANCHES, BY_PEOPLE, CLOCK_TOLERANCE, OpenStep, Problem, Rule, is_outside
 
 
 class _Ended(NamedTuple):
@@ -36,7 +39,9 @@ class Replay:
         found: how many breaches there were.
     """
 
-    def __init__(self, origin: str, keys: Collection[str], *, limit: int = 200) -> None:
+    def __init__(
+        self, origin: str, keys: Collection[str], *, plans: Mapping[str, bytes] | None = None, limit: int = 200
+    ) -> None:
         self.problems: list[Problem] = []
         self.found = 0
         self._origin = origin
@@ -47,7 +52,7 @@ class Replay:
         self._halted = False
         self._cases: dict[str, Case] = {}
         self._ended: dict[str, _Ended] = {}
-        self._conduct = Conduct(self._report)
+        self._conduct = Conduct(self._report, Plans(self._report, plans or {}))
         self._proposals: dict[str, e.ConstitutionProposed] = {}
 
     def feed(self, position: int, data: bytes) -> None:
@@ -153,6 +158,8 @@ class Replay:
         owner = BRANCHES.get(entry.kind)
         if owner is not None and entry.branch is not owner:
             self._report(at, Rule.BRANCH, f"{entry.kind} belongs to {owner.value}, not to {entry.branch.value}.")
+        if entry.branch is Branch.PEOPLE and entry.kind in BY_PEOPLE and not is_outside(entry.principal):
+            self._report(at, Rule.PERSON, f"{entry.principal} recorded {entry.kind} in the people's name.")
 
     def _operation(self, at: int, entry: Entry) -> None:
         ident, event = entry.operation or "", entry.event

@@ -52,9 +52,11 @@ ledger_head: Final = Table(
     Column("frontier", LargeBinary, nullable=False),
     Column("constitution", Text, nullable=False),
     Column("halted", Boolean, nullable=False),
+    Column("latest", DateTime(timezone=True), nullable=False),
     Column("batch", LargeBinary, nullable=False),
 )
-"""One row for each batch; the largest size is the head. `batch` tells a writer whose commit it was."""
+"""One row for each batch; the largest size is the head. `batch` tells a writer whose commit it was,
+`latest` is the last entry's time, before which none may lie."""
 
 ledger_checkpoint: Final = Table(
     "ledger_checkpoint",

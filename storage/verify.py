@@ -5,7 +5,7 @@ database is asked. What nobody remembered cannot be missed: a log cut short and 
 only by a checkpoint kept elsewhere, given as `older`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -82,6 +82,7 @@ def verify(
     *,
     older: Sequence[bytes] = (),
     semantics: bool = True,
+    plans: Mapping[str, bytes] | None = None,
 ) -> Report:
     """Verify a whole log against its signed checkpoint.
 
@@ -91,6 +92,7 @@ def verify(
         keys: the keys that are trusted for this log, known from elsewhere than the log itself.
         older: signed checkpoints of the same log that somebody kept; the log must begin with what they saw.
         semantics: also replay what the entries mean, some thirty times slower than hashing.
+        plans: canonical bytes of plans by their digest, from the evidence store: steps are held against those given.
     """
     findings = _Findings()
     opened = _open(findings, note, keys, "checkpoint")
@@ -98,7 +100,7 @@ def verify(
         return _report(findings, None, replayed=False)
     head, signers = opened
     earlier = _earlier(findings, older, keys, head)
-    replay = Replay(head.origin, {key.key_id.hex() for key in keys}) if semantics else None
+    replay = Replay(head.origin, {key.key_id.hex() for key in keys}, plans=plans) if semantics else None
     _read(findings, entries, head, earlier, replay)
     return _report(findings, head, signers=signers, compared=len(earlier), replay=replay, replayed=semantics)
 
@@ -209,7 +211,12 @@ def _report(
 
 
 def verify_copy(
-    folder: Path, keys: Sequence[VerifierKey] | None = None, *, older: Sequence[bytes] = (), semantics: bool = True
+    folder: Path,
+    keys: Sequence[VerifierKey] | None = None,
+    *,
+    older: Sequence[bytes] = (),
+    semantics: bool = True,
+    plans: Mapping[str, bytes] | None = None,
 ) -> Report:
     """Verify the copy in a folder.
 
@@ -218,10 +225,12 @@ def verify_copy(
         keys: the trusted keys; without them the copy's own, which shows only that it agrees with itself.
         older: see `verify`.
         semantics: see `verify`.
+        plans: see `verify`.
     """
     copy = read_copy(folder)
     try:
-        return verify(copy.entries(), copy.note, copy.keys if keys is None else keys, older=older, semantics=semantics)
+        trusted = copy.keys if keys is None else keys
+        return verify(copy.entries(), copy.note, trusted, older=older, semantics=semantics, plans=plans)
     except CopyUnreadable as error:
         findings = _Findings()
         findings.add(Code.INPUT, "input", f"The copy cannot be read: {error}.")

@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 
-from operations.errors import LedgerCorrupt, LedgerUnavailable, TriadError
+from operations.errors import Conflict, LedgerCorrupt, LedgerUnavailable, StageConflict, TriadError, WarrantRefused
 from storage import tree
 from storage.batch import Batch, HeadRow, Lost, Stale
 from storage.draft import Place, Unit
@@ -224,7 +224,7 @@ class Writer:
             if connection is None:
                 connection, head = await self._reconnect(deadline), None
             try:
-                if head is None or head.size == 0 or units[-1].change is not None:
+                if head is None or head.size == 0 or units[-1].change is not None or any(u.halting for u in units):
                     sent = await self._send_locked(connection, units, doubts)
                 else:
                     sent = await self._send(connection, units, head, doubts)
@@ -248,6 +248,8 @@ class Writer:
     async def _send(
         self, connection: asyncpg.Connection, units: list[Unit], head: HeadRow, doubts: list[Batch]
     ) -> Stale | Lost | None:
+        if not (units := _fitting(units, head)):
+            return None
         batch = Batch(units, head, self._signer)
         doubts.append(batch)
         sent = await batch.send(connection, self._patience)
@@ -356,14 +358,32 @@ def _continues(last: Unit | None, unit: Unit, epochs: Mapping[str, int]) -> bool
 
 
 def _fitting(units: list[Unit], head: HeadRow) -> list[Unit]:
-    """The units that fit the state of the log: a genesis when it is empty, others when it is not."""
+    """The units that fit the state of the log: a genesis when it is empty, others when it is not.
+
+    Time in the log may be ahead of a caller's clock, and a halt may have ended since a caller saw it.
+    """
     fitting: list[Unit] = []
+    latest = head.latest
     for unit in units:
+        if _failed(unit):
+            continue
+        at = max(latest, unit.drafts[-1].at)
         genesis = unit.change is not None and unit.change.genesis
         if genesis and head.size:
             unit.settle(Place(0, head.constitution))
         elif not genesis and not head.size:
             unit.fail(LedgerUnavailable("The ledger has not begun."))
+        elif unit.until is not None and unit.until <= at:
+            unit.fail(_expired(unit))
+        elif unit.halting and not head.halted:
+            unit.fail(StageConflict(unit.operation or ""))
         else:
             fitting.append(unit)
+            latest = at
     return fitting
+
+
+def _expired(unit: Unit) -> TriadError:
+    if unit.consumption is None:
+        return Conflict("expired", "The plan or an approval had expired when the decision was to be recorded.")
+    return WarrantRefused("expired", "The warrant or an approval it rests on had expired when its use was recorded.")

@@ -2,16 +2,28 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from operations import events as e
 from operations import operation
-from operations.canonical import sha256
+from operations.canonical import canonical_record, digest_of, sha256
 from operations.errors import IllegalMove
-from operations.evidence import Effect
-from operations.model import Branch, Direction, OperationType, Principal, PrincipalKind, Request, Role, Ruling, RunMode
+from operations.evidence import Effect, Preview
+from operations.model import (
+    Branch,
+    Direction,
+    OperationType,
+    Plan,
+    Principal,
+    PrincipalKind,
+    Request,
+    Role,
+    Ruling,
+    RunMode,
+    Step,
+)
 from operations.operation import Operation
 from operations.stages import Stage
 from storage import checkpoint, tree
@@ -47,6 +59,30 @@ def ident(number: int) -> str:
     return f"op_{number:026d}"
 
 
+def arguments(step: int) -> str:
+    return digest_of({"step": step})
+
+
+def step_of(number: int, **changes: Any) -> Step:
+    preview = Preview(commands=(f"gzip {number}",), blast_radius="One file.")
+    fields: dict[str, Any] = {
+        "number": number,
+        "playbook": "logs.rotate",
+        "system": "shop-logs",
+        "arguments": {"step": number},
+        "why": "It is large.",
+        "expected_effect": "It is small.",
+        "tier": 2,
+        "effect": Effect.IDEMPOTENT,
+        "reversible": True,
+        "playbook_digest": sha256(b"playbook"),
+        "arguments_digest": arguments(number),
+        "system_digest": sha256(b"system"),
+        "preview": preview,
+    }
+    return Step(**fields | changes)
+
+
 class Logbook:
     """A ledger that grows entry by entry. Events are folded by the transition table alone, as a writer would that keeps
     to no other rule; what the table does not allow is written all the same, without moving the operation.
@@ -55,6 +91,7 @@ class Logbook:
     def __init__(self, *, genesis: bool = True) -> None:
         self.entries: list[bytes] = []
         self.ops: dict[str, Operation] = {}
+        self.plans: dict[str, bytes] = {}
         self.law = LAW
         self.at = START
         self._serial = 0
@@ -117,8 +154,31 @@ class Logbook:
         self.add(event, Branch.PEOPLE, requester.id, op, **changes)
         return op
 
-    def plan(self, op: str, *, quorum: int = 1, assent: bool = False, minutes: int = 60, **changes: Any) -> str:
-        digest = sha256(f"{op} {self.serial('plan')}".encode())
+    def plan_of(self, op: str, *steps: Step, **changes: Any) -> str:
+        """Propose a plan whose body is kept: without steps given, the two that `until` takes."""
+        fields: dict[str, Any] = {
+            "operation": op,
+            "version": 1,
+            "summary": "Rotate, then compress.",
+            "steps": steps or (step_of(1), step_of(2)),
+            "tier": 2,
+            "constitution": self.law,
+        }
+        body = canonical_record(Plan(**fields | changes))
+        self.plans[sha256(body)] = body
+        return self.plan(op, digest=sha256(body))
+
+    def plan(
+        self,
+        op: str,
+        *,
+        quorum: int = 1,
+        assent: bool = False,
+        minutes: int = 60,
+        digest: str | None = None,
+        **changes: Any,
+    ) -> str:
+        digest = digest or sha256(f"{op} {self.serial('plan')}".encode())
         event = e.PlanProposed(
             plan=digest,
             version=self.ops[op].plans + 1,
@@ -175,7 +235,7 @@ class Logbook:
             "attempt": made + 1,
             "direction": direction,
             "plan": self.in_hand(op),
-            "arguments": sha256(f"arguments {step}".encode()),
+            "arguments": arguments(step),
             "system": "shop-logs",
             "expires": self.at + timedelta(seconds=seconds),
         }
@@ -201,7 +261,7 @@ class Logbook:
             "direction": attempt.direction if attempt else DO,
             "playbook": "logs.rotate",
             "system": "shop-logs",
-            "arguments": sha256(f"arguments {step}".encode()),
+            "arguments": arguments(step),
             "effect": effect,
             "idempotency_key": f"{op}/{step}/1",
             "snapshot": sha256(b"snapshot"),
@@ -234,9 +294,9 @@ class Logbook:
         self.outcome(op, warrant, kind)
         return warrant
 
-    def finish(self, op: str) -> None:
+    def finish(self, op: str, outcome: Literal["finished", "stopped", "failed"] = "finished") -> None:
         self.add(
-            e.ExecutionFinished(outcome="finished", report="All steps ran."),
+            e.ExecutionFinished(outcome=outcome, report="All steps ran."),
             Branch.EXECUTIVE,
             AGENTS[Branch.EXECUTIVE],
             op,
@@ -296,6 +356,19 @@ class Logbook:
         }
         event = e.ConstitutionAmended(**fields | changes)
         self.add(event, Branch.PEOPLE, event.ratifier)
+
+    def skip(self, op: str, step: int) -> None:
+        self.add(e.StepSkipped(step=step, reasons=("Optional.",)), Branch.EXECUTIVE, AGENTS[Branch.EXECUTIVE], op)
+
+    def reconcile(self, op: str, by: str = "olga", branch: Branch = Branch.PEOPLE, *, happened: bool = True) -> None:
+        event = e.StepReconciled(step=1, attempt=1, direction=DO, happened=happened, by=by, reasons=("I looked.",))
+        self.add(event, branch, by, op)
+
+    def resolve(self, op: str, ruling: Literal["complete", "rollback", "fail"], by: str = "cleo") -> None:
+        self.add(e.EscalationResolved(ruling=ruling, by=by, reason="So be it."), Branch.PEOPLE, by, op)
+
+    def halt(self, op: str) -> None:
+        self.add(e.OperationHalted(reasons=("Halt.",)), Branch.CROWN, "triad", op)
 
     def until(self, stage: Stage, op: str | None = None, *, steps: int = 2, **plan: Any) -> str:
         """A lawful operation, led as far as `stage`."""

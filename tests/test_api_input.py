@@ -87,6 +87,8 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "an emergency that is text": ({"emergency": "true"}, "emergency"),
     "a time without a zone": ({"scheduled_time": "2026-11-20T18:00:00"}, "scheduled_time"),
     "a time that is text": ({"scheduled_time": CANARY}, "scheduled_time"),
+    "a time before the first year": ({"scheduled_time": "0001-01-01T00:00:00+14:00"}, "scheduled_time"),
+    "a time after the last year": ({"scheduled_time": "9999-12-31T23:59:59-14:00"}, "scheduled_time"),
     "a playbook that is a command": ({"playbook": f"rm -rf {CANARY}"}, "playbook"),
     "parameters that are a list": ({"parameters": [CANARY]}, "parameters"),
     "an unknown field": ({"requester": CANARY}, "requester"),

@@ -122,6 +122,16 @@ def test_the_list_goes_page_by_page_and_can_be_narrowed(doors: World, rita: str)
     assert doors.get(f"{OPERATIONS}?stage=vetoed", rita).json()["items"] == []
 
 
+def test_the_link_to_the_next_page_keeps_every_filter(doors: World, rita: str) -> None:
+    for _ in range(3):
+        doors.submit(rita, VACUUM, Prefer="wait=25")
+    path = f"{OPERATIONS}?stage=completed&stage=planned&limit=1"
+    for _ in range(2):
+        path = doors.get(path, rita).headers["link"].split(">")[0].lstrip("<")
+        assert "stage=completed&stage=planned&limit=1&cursor=" in path
+        assert path.count("cursor=") == 1
+
+
 def test_what_the_caller_may_not_read_is_not_there(doors: World, rita: str) -> None:
     ident = doors.submit(rita, VACUUM, Prefer="wait=25")["id"]
     nobody = doors.key("nobody")

@@ -2,13 +2,15 @@
 
 import re
 import time
+from datetime import datetime
 
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from operations.canonical import MAX_DEPTH, SAFE_INTEGER, Json, canonical, digest_of, new_id, sha256
+from operations.canonical import MAX_DEPTH, SAFE_INTEGER, Instant, Json, canonical, digest_of, new_id, sha256
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 KEYS = st.text(st.characters(max_codepoint=127, exclude_characters="\x00"))
@@ -62,6 +64,18 @@ def test_what_has_no_canonical_form_is_refused(value: Json) -> None:
 
 def test_the_deepest_nesting_is_accepted() -> None:
     assert canonical(nested(MAX_DEPTH)) == b"[" * MAX_DEPTH + b"1" + b"]" * MAX_DEPTH
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_cannot_say_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        TypeAdapter(Instant).validate_python(datetime.fromisoformat(text))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-00:00"])
+def test_the_first_and_the_last_time_are_times(text: str) -> None:
+    adapter = TypeAdapter[datetime](Instant)
+    assert adapter.dump_python(adapter.validate_python(datetime.fromisoformat(text)), mode="json")[:19] == text[:19]
 
 
 def test_ids_of_different_milliseconds_sort_by_time() -> None:

@@ -362,6 +362,28 @@ async def test_approvals_may_expire_before_an_undo_but_not_before_a_step(tmp_pat
     assert refused(state(approvals=(old,))(case)) == "approval-expired"
 
 
+async def test_a_warrant_rests_on_the_approvals_that_stand_and_on_no_others(tmp_path: Path) -> None:
+    case = await running(tmp_path)
+    plan, past = case.op.bound_plan().digest, now() - timedelta(minutes=1)
+    given = (
+        approval(id="ap_old", plan=plan, expires=past),
+        approval(id="ap_new", plan=plan),
+        approval(id="ap_eve", plan=plan, approver="eve", person="eve"),
+    )
+    assert case.op.proposal is not None
+    needy = case.op.proposal.model_copy(update={"quorum": 2})
+    renewed = state(approvals=given, proposal=needy)(case)
+    fresh = case.issuer.issue(renewed.op, renewed.op.bound_plan().step(1), Direction.DO, 1)
+    renewed = replace(world(at=now())(renewed), warrant=fresh)
+    assert fresh.approvals == ("ap_eve", "ap_new")
+    check(fresh, renewed.attempted, renewed.grounds)
+    assert refused(renewed, resigned(renewed, approvals=("ap_eve", "ap_new", "ap_old"))) == "approval-expired"
+    assert refused(renewed, resigned(renewed, approvals=("ap_eve",))) == "approvals-changed"
+    assert refused(renewed, resigned(renewed, approvals=("ap_new", "ap_eve"))) == "approvals-changed"
+    assert refused(state(approvals=given[:2])(renewed)) == "approvals-changed"
+    assert refused(state(approvals=given[1:], extra_quorum=1)(renewed)) == "approvals-missing"
+
+
 async def test_the_constitution_may_change_before_an_undo_but_not_before_a_step(tmp_path: Path) -> None:
     amended = world(constitution=ONE)
     case = await running(tmp_path)

@@ -13,6 +13,7 @@ from operations.stages import Stage
 from storage import tree
 from storage.checkpoint import Checkpoint, verify_note
 from storage.entry import Entry
+from storage.leases import MARGIN
 from storage.ledger import Act, Ledger
 from storage.signer import Signer
 from tests.conftest import CONSTITUTION, ORIGIN, Database
@@ -297,7 +298,7 @@ async def test_a_worker_that_was_replaced_can_use_no_warrant(ledger: Ledger) -> 
         await ledger.record(op, *acts, consume=warrant.warrant)
     assert refused.value.code == "epoch-stale"
     with pytest.raises(WarrantRefused, match="epoch-stale"):
-        await ledger.record(op, Act(e.OperationHalted(reasons=()), BY_CODE), epoch=op.epoch)
+        await ledger.record(op, Act(e.ExecutionFinished(outcome="stopped", report=""), BY_CODE), epoch=op.epoch)
     await ledger.record(op, *acts, consume=warrant.warrant, epoch=epoch)
 
 
@@ -308,6 +309,8 @@ async def test_a_claim_is_exclusive_until_it_ends(ledger: Ledger) -> None:
     assert await ledger.claim(op.id, "w2", 60) is None
     assert not await ledger.renew(op.id, "w2", first, 60)
     assert await ledger.renew(op.id, "w1", first, 0)
+    assert await ledger.claim(op.id, "w2", 60) is None  # it may still be stopping what it has in hand
+    assert await ledger.renew(op.id, "w1", first, -MARGIN)
     second = await ledger.claim(op.id, "w2", 60)
     assert second == 2
     assert not await ledger.renew(op.id, "w1", first, 60)

@@ -5,9 +5,11 @@ import hashlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from operations.errors import InvalidRequest, PlaybookFailed
 from operations.evidence import Check, Outcome, Probe, Snapshot
 from operations.playbook import Call, Target
 from operations.playbooks import backup_set as backups
+from operations.playbooks import folder as files
 from operations.playbooks.backup import CreateBackup, together
 from operations.playbooks.backup_restore import RestoreTest
 from operations.playbooks.backup_set import Manifest
@@ -667,7 +670,7 @@ async def test_no_secret_is_in_argv_preview_snapshot_outcome_or_manifest(
         texts.append(repr(await playbook.checks(args, observing, before)))
     texts += [path.read_text() for path in only(folder).glob("*.json")]
     password = database.operator.split(":")[2].split("@")[0]
-    assert any(argv[-1].endswith("database.dump") and "pg_dump" in " ".join(argv) for argv, _ in started)
+    assert any("/fd/" in argv[-1] and "pg_dump" in " ".join(argv) for argv, _ in started)
     assert any(environ.get("PGPASSWORD") == password for _, environ in started)
     assert all("TRIAD_OTHER_SECRET" not in environ for _, environ in started)
     for text in [*texts, *(" ".join(argv) for argv, _ in started)]:
@@ -689,6 +692,81 @@ async def test_facts_are_canonical(folder: Path, acting: Target, observing: Targ
     outcome = await CREATE.run(PLAIN, acting, CALL)
     assert decode(canonical_record(outcome))["facts"] == facts_of(outcome)
     assert decode(canonical_record(before))["facts"] == facts_of(before)
+
+
+async def test_a_folder_exchanged_for_a_link_during_the_dump_leads_no_byte_elsewhere(
+    folder: Path, acting: Target, tmp_path: Path
+) -> None:
+    loot = tmp_path / "loot"
+
+    def exchange() -> None:
+        folder.rename(tmp_path / "moved")
+        shutil.copytree(tmp_path / "moved", loot)
+        folder.symlink_to(loot)
+
+    async def meanwhile(fraction: float, _note: str) -> None:
+        if fraction < 0.5:
+            exchange()
+
+    outcome = await CREATE.run(PLAIN, acting, Call(key=CALL.key, progress=meanwhile))
+    assert [path for path in loot.rglob("*") if path.is_file() and path.stat().st_size and path.suffix != ".txt"] == []
+    archive = only(tmp_path / "moved") / "database.dump"
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == facts_of(outcome)["sha256"]
+
+
+async def test_a_restore_test_reads_the_archive_that_it_digested_whatever_takes_the_name(
+    folder: Path, acting: Target
+) -> None:
+    await CREATE.run(PLAIN, acting, CALL)
+    archive = only(folder) / "database.dump"
+
+    async def exchange(fraction: float, _note: str) -> None:
+        if fraction < 0.5:
+            archive.rename(archive.with_suffix(".was"))
+            archive.write_bytes(b"another archive")
+
+    restored = await RESTORE.run(NEWEST, acting, Call(key="op_01/2/1", progress=exchange))
+    assert facts_of(restored)["sha256"] == hashlib.sha256(archive.with_suffix(".was").read_bytes()).hexdigest()
+
+
+async def test_an_archive_written_to_during_the_restore_is_not_proven(folder: Path, acting: Target) -> None:
+    await CREATE.run(PLAIN, acting, CALL)
+    archive = only(folder) / "database.dump"
+
+    async def append(fraction: float, _note: str) -> None:
+        if fraction < 0.5:
+            archive.write_bytes(archive.read_bytes() + b"more")
+
+    with pytest.raises(PlaybookFailed) as caught:
+        await RESTORE.run(NEWEST, acting, Call(key="op_01/2/1", progress=append))
+    assert caught.value.code == "archive-corrupt"
+    assert list(only(folder).glob("proof-*")) == []
+
+
+async def test_no_descriptor_is_closed_under_a_thread_that_a_cancelled_check_left_at_work(
+    folder: Path, acting: Target, observing: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await CREATE.before(PLAIN, acting)
+    await CREATE.run(PLAIN, acting, CALL)
+    begun, go_on, seen = threading.Event(), threading.Event(), list[bool]()
+    measured = files.measured
+
+    def slow(fd: int, stop: int | None = None) -> tuple[int, str]:
+        begun.set()
+        go_on.wait(10)
+        seen.append(stat.S_ISREG(os.fstat(fd).st_mode))
+        return measured(fd, stop)
+
+    monkeypatch.setattr(files, "measured", slow)
+    task = asyncio.create_task(CREATE.checks(PLAIN, observing, before))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.wait({task}, timeout=0.1)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [True]
 
 
 async def test_a_program_dies_with_the_process_that_started_it(tmp_path: Path) -> None:

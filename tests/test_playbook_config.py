@@ -1,6 +1,7 @@
 """`config.apply_change` on real files in every format."""
 
 import asyncio
+import base64
 import json
 import os
 import stat
@@ -11,16 +12,23 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
+import asyncpg
 import pytest
 
 from operations.canonical import JsonObject
 from operations.errors import InvalidRequest, PlaybookFailed
 from operations.evidence import Snapshot
-from operations.playbook import Call, Target
+from operations.playbook import Call, Catalogue, Target
 from operations.playbooks.config import ApplyChange, ApplyChangeArguments
 from operations.playbooks.secrecy import masked
 from operations.playbooks.validator import validate
-from operations.systems import ConfigFile
+from operations.stages import Stage
+from operations.systems import ConfigFile, Inventory
+from tests.bench import Bench
+from tests.conftest import Database
+from tests.samples import DANA, request
+from triad.assembly import Blueprint, assembled
+from triad.home import Home
 
 pytestmark = pytest.mark.anyio
 
@@ -289,6 +297,17 @@ def test_arguments_that_say_nothing_clear_are_refused(changes: list[JsonObject])
         (("tokens",), ["hunter2hunter2"]),
         (("url",), "postgres://me:hunter2hunter2@db/x"),
         (("pem",), "-----BEGIN PRIVATE"),
+        (("auth",), "Basic hunter2hunter2"),
+        (("Authorization",), "hunter2hunter2"),
+        (("session_cookie",), "hunter2hunter2"),
+        (("dsn",), "hunter2hunter2"),
+        (("db", "connectionString"), "hunter2hunter2"),
+        (("credentials",), "hunter2hunter2"),
+        (("passphrase",), "hunter2hunter2"),
+        (("private",), "hunter2hunter2"),
+        (("store",), "Server=db;User=sa;Password=hunter2hunter2"),
+        (("link",), "https://host/path?access_token=hunter2hunter2"),
+        (("headers",), ["Accept: text/html", "X-Sent: Bearer hunter2hunter2"]),
     ],
 )
 def test_a_change_that_looks_like_a_secret_is_refused_without_echoing_it(path: tuple[str, ...], value: object) -> None:
@@ -299,8 +318,18 @@ def test_a_change_that_looks_like_a_secret_is_refused_without_echoing_it(path: t
 
 
 def test_numbers_and_switches_that_only_sound_like_secrets_are_allowed() -> None:
-    wanted = args(change("max_tokens", value=4000), change("use_token", value=True), change("keyboard", value="de"))
-    assert len(wanted.changes) == 3
+    wanted = args(
+        change("max_tokens", value=4000),
+        change("use_token", value=True),
+        change("keyboard", value="de"),
+        change("connection_limit", value=5),
+        change("max_connections", value="100"),
+        change("author", value="ada"),
+        change("auth", value="on"),
+        change("title", value="Basic settings"),
+        change("link", value="https://host/path?page=1"),
+    )
+    assert len(wanted.changes) == 9
 
 
 SECRETIVE: dict[Format, str] = {
@@ -329,11 +358,119 @@ async def test_secrets_that_the_file_holds_are_in_nothing_that_is_shown_or_recor
     assert all(check.passed for check in checks)
     shown = [preview.model_dump_json(), before.model_dump_json(), outcome.model_dump_json(), *map(str, checks)]
     assert not any("hunter2" in text for text in shown)
-    assert "original_base64" not in before.facts
     assert "8080" in preview.diff
     undone = await playbook.undo(wanted, where, before, CALL)
     assert path.read_text() == SECRETIVE[form]
     assert undone.changed
+
+
+async def test_an_operation_that_cannot_be_undone_without_loss_fails_and_no_secret_is_in_the_ledger(
+    database: Database, tmp_path: Path
+) -> None:
+    path = write(tmp_path, HIDDEN["ini"])
+    colleague = "import sys; open(sys.argv[1], 'a').write('y = 9\\n'); sys.exit(1)"
+    system = ConfigFile(
+        name="conf", path=str(path), format="ini", validate_with=(sys.executable, "-c", colleague, str(path))
+    )
+    home = Home(tmp_path / "home")
+    home.prepare()
+    blueprint = Blueprint(
+        home=home, dsn=database.app, inventory=Inventory(systems=(system,)), catalogue=Catalogue([ApplyChange()])
+    )
+    async with assembled(blueprint) as triad:
+        at = Bench(triad, tmp_path)
+        parameters: JsonObject = {"changes": [change("db", "x", value=8080)]}
+        asked = request(systems=("conf",), playbook="config.apply_change", parameters=parameters)
+        waiting = await at.advance(await at.submit(asked))
+        ended = await at.advance(await at.approve(waiting, DANA))
+        assert ended.stage is Stage.FAILED
+        assert "changed-since" in [attempt.code for attempt in ended.attempts]
+    assert path.read_text() == HIDDEN["ini"].replace("x = 1", "x = 8080", 1) + "y = 9\n"
+    connection = await asyncpg.connect(database.superuser)
+    try:
+        stored = [
+            row[0] for row in await connection.fetch("SELECT body FROM evidence UNION SELECT entry FROM ledger_leaf")
+        ]
+    finally:
+        await connection.close()
+    assert len(stored) > 10
+    whole = base64.b64encode(HIDDEN["ini"].encode())
+    assert not [body for body in stored if CANARY.encode() in body or whole in body]
+
+
+CANARY = "cAnArY-7f3a"
+HIDDEN: dict[Format, str] = {
+    "ini": f"""[db]
+x = 1
+# password = {CANARY}1
+; the old password was {CANARY}2 until May
+connection_string = Server=db;User=sa;Password={CANARY}3
+auth = Basic {CANARY}4
+query = https://host/path?access_token={CANARY}5&page=1
+place = postgres://me:{CANARY}6@at{CANARY}@db/x
+options = -c user=x -c password={CANARY}7
+""",
+    "yaml": f"""\
+# token: {CANARY}1
+x: 1
+users:
+  - name: bob
+    password: {CANARY}2
+headers:
+  - "Authorization: Bearer {CANARY}3"
+session: {{cookie: {CANARY}4}}
+password:
+  {CANARY}5
+  {CANARY}6
+passphrase: 'it''s {CANARY}7'
+""",
+    "toml": f"""\
+x = 1 # secret {CANARY}1
+dsn = "host=db password={CANARY}2"
+private = [
+  "a\\"{CANARY}3",
+  "{CANARY}4",
+]
+""",
+}
+
+
+@pytest.mark.parametrize("form", ["ini", "yaml", "toml"])
+async def test_secrets_in_remarks_and_inside_values_are_in_nothing_that_is_shown_or_recorded(
+    tmp_path: Path, form: Format
+) -> None:
+    path = write(tmp_path, HIDDEN[form])
+    prefix = ("db",) if form == "ini" else ()
+    gone = {"ini": ("auth", "query", "place", "options"), "yaml": ("password", "passphrase")}.get(form, ("private",))
+    wanted = args(change(*prefix, "x", value=8080), *(change(*prefix, key) for key in gone))
+    babble = "import sys; text = open(sys.argv[1]).read(); print(text, *text.split(), *text.split('='))"
+    where = target(path, form, sys.executable, "-c", babble, "{file}")
+    playbook = ApplyChange()
+    preview = await playbook.preview(wanted, where)
+    before = await playbook.before(wanted, where)
+    answer = await playbook.checks(wanted, where, before)
+    outcome = await playbook.run(wanted, where, CALL)
+    checks = await playbook.checks(wanted, where, before)
+    assert all(check.passed for check in checks)
+    shown = [preview.model_dump_json(), before.model_dump_json(), outcome.model_dump_json(), str(answer), str(checks)]
+    assert not [text for text in shown if "cAnArY" in text]
+    assert set(before.facts) == {"sha256", "bytes", "mode", "uid", "gid", "kept_as"}
+    assert "8080" in preview.diff
+    await playbook.undo(wanted, where, before, CALL)
+    assert path.read_text() == HIDDEN[form]
+
+
+async def test_a_file_without_any_secret_is_no_evidence_either(tmp_path: Path) -> None:
+    path = write(tmp_path, TOML)
+    before = await ApplyChange().before(args(change("title")), target(path))
+    assert set(before.facts) == {"sha256", "bytes", "mode", "uid", "gid", "kept_as"}
+    assert (tmp_path / str(before.facts["kept_as"])).read_text() == TOML
+
+
+def test_half_a_line_of_the_validators_output_is_not_shown_because_it_may_be_half_a_secret(tmp_path: Path) -> None:
+    script = f"print('token = {'x' * 1990}{CANARY}'); print('last')"
+    answer = asyncio.run(validate((sys.executable, "-c", script), str(tmp_path)))
+    assert answer.tail == "last\n"
 
 
 async def test_the_copy_of_a_file_with_secrets_is_readable_by_its_owner_only(tmp_path: Path) -> None:
@@ -345,12 +482,32 @@ async def test_the_copy_of_a_file_with_secrets_is_readable_by_its_owner_only(tmp
     assert copy.read_bytes() == path.read_bytes()
 
 
-async def test_only_the_newest_copies_beside_the_file_stay(tmp_path: Path) -> None:
-    for number in range(8):
-        path = write(tmp_path, f'password = "p{number}"\n')
-        before = await ApplyChange().before(args(change("x", value=1)), target(path))
-    assert len(entries(tmp_path)) == 1 + 5
-    assert str(before.facts["kept_as"]) in entries(tmp_path)
+async def test_copies_younger_than_a_week_stay_however_many_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path, "x = 0\n")
+    first = await ApplyChange().before(args(change("x", value=1)), target(path))
+    for number in range(1, 31):
+        write(tmp_path, f"x = {number}\n")
+        await ApplyChange().before(args(change("x", value=0)), target(path))
+    assert len(entries(tmp_path)) == 1 + 31
+    write(tmp_path, "x = 1\n")
+    await ApplyChange().undo(args(change("x", value=1)), target(path), first, CALL)
+    assert path.read_text() == "x = 0\n"
+
+
+async def test_of_copies_older_than_a_week_the_twenty_newest_stay(tmp_path: Path) -> None:
+    now = time.time()
+    for number in range(30):
+        path = write(tmp_path, f"x = {number}\n")
+        before = await ApplyChange().before(args(change("x", value=0)), target(path))
+        age = 8 * 86_400 - number
+        os.utime(tmp_path / str(before.facts["kept_as"]), (now - age, now - age))
+    other = write(tmp_path, "x = 0\n", "other.app.conf")
+    theirs = await ApplyChange().before(args(change("x", value=1)), target(other))
+    os.utime(tmp_path / str(theirs.facts["kept_as"]), (0, 0))
+    last = await ApplyChange().before(args(change("x", value=0)), target(path))
+    assert str(last.facts["kept_as"]) in entries(tmp_path)
+    assert len([name for name in entries(tmp_path) if name.endswith(".app.conf")]) == 20 + 1 + 1
+    assert str(theirs.facts["kept_as"]) in entries(tmp_path)
 
 
 async def test_the_preview_shows_the_diff_and_changes_with_the_bytes_of_the_file(tmp_path: Path) -> None:
@@ -428,22 +585,52 @@ async def test_an_owner_that_cannot_be_kept_means_no_change(unprivileged: Path) 
     assert entries(unprivileged) == ["app.conf"]
 
 
-async def test_damage_after_the_change_is_undone_byte_for_byte(tmp_path: Path) -> None:
+async def test_a_changed_mode_is_undone_with_the_bytes(tmp_path: Path) -> None:
     path = write(tmp_path, TOML)
     path.chmod(0o640)
     wanted, where, playbook = args(change("server", "port", value=8080)), target(path), ApplyChange()
     before = await playbook.before(wanted, where)
     await playbook.run(wanted, where, CALL)
-    path.write_bytes(b"\x00 damaged")
     path.chmod(0o600)
-    checks = await playbook.checks(wanted, where, before)
-    assert [check.name for check in checks if not check.passed] == ["parses"]
-    assert not all(check.passed for check in await playbook.undone(wanted, where, before))
     outcome = await playbook.undo(wanted, where, before, CALL)
+    assert outcome.changed
     assert path.read_text() == TOML
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert all(check.passed for check in await playbook.undone(wanted, where, before))
-    assert (tmp_path / str(outcome.facts["displaced_as"])).read_bytes() == b"\x00 damaged"
+
+
+async def test_undo_refuses_to_wipe_the_change_of_a_later_operation(tmp_path: Path) -> None:
+    path = write(tmp_path, "x = 1\ny = 1\n")
+    first, second, where, playbook = args(change("x", value=2)), args(change("y", value=9)), target(path), ApplyChange()
+    before = await playbook.before(first, where)
+    await playbook.run(first, where, CALL)
+    later = await playbook.before(second, where)
+    await playbook.run(second, where, Call(key="op_2/1/1"))
+    with pytest.raises(PlaybookFailed) as caught:
+        await playbook.undo(first, where, before, CALL)
+    assert (caught.value.code, caught.value.changed) == ("changed-since", False)
+    assert path.read_text() == "x = 2\ny = 9\n"
+    assert not all(check.passed for check in await playbook.undone(first, where, before))
+    await playbook.undo(second, where, later, CALL)
+    await playbook.undo(first, where, before, CALL)
+    assert path.read_text() == "x = 1\ny = 1\n"
+    assert all(check.passed for check in await playbook.undone(first, where, before))
+
+
+@pytest.mark.parametrize("foreign", [b"\x00 damaged", b"", b"#" * ((1 << 20) + 1)], ids=["bytes", "empty", "large"])
+async def test_undo_leaves_foreign_bytes_and_their_mode_in_place(tmp_path: Path, foreign: bytes) -> None:
+    path = write(tmp_path, TOML)
+    wanted, where, playbook = args(change("server", "port", value=8080)), target(path), ApplyChange()
+    before = await playbook.before(wanted, where)
+    await playbook.run(wanted, where, CALL)
+    path.write_bytes(foreign)
+    path.chmod(0o600)
+    there = entries(tmp_path)
+    with pytest.raises(PlaybookFailed) as caught:
+        await playbook.undo(wanted, where, before, CALL)
+    assert caught.value.code == "changed-since"
+    assert (content(path), stat.S_IMODE(path.stat().st_mode)) == (foreign, 0o600)
+    assert entries(tmp_path) == there
 
 
 async def test_a_file_that_vanished_is_put_back(tmp_path: Path) -> None:
@@ -457,25 +644,34 @@ async def test_a_file_that_vanished_is_put_back(tmp_path: Path) -> None:
     assert all(check.passed for check in await playbook.undone(wanted, where, before))
 
 
-async def test_undo_of_an_untouched_file_changes_nothing_and_keeps_no_copy(tmp_path: Path) -> None:
+async def test_undo_of_an_untouched_file_changes_nothing(tmp_path: Path) -> None:
     path = write(tmp_path, TOML)
     before = await ApplyChange().before(args(change("title")), target(path))
     outcome = await ApplyChange().undo(args(change("title")), target(path), before, CALL)
     assert not outcome.changed
     assert path.read_text() == TOML
-    assert entries(tmp_path) == ["app.conf"]
+    assert entries(tmp_path) == [str(before.facts["kept_as"]), "app.conf"]
 
 
 async def test_a_snapshot_that_was_tampered_with_is_not_put_back(tmp_path: Path) -> None:
     path = write(tmp_path, TOML)
     before = await ApplyChange().before(args(change("title")), target(path))
-    forged = Snapshot(summary="", facts={**before.facts, "original_base64": "ZXZpbA=="})
-    outside = Snapshot(summary="", facts={**before.facts, "original_base64": None, "kept_as": "../../etc/passwd"})
+    kept = tmp_path / str(before.facts["kept_as"])
+    forged = Snapshot(summary="", facts={**before.facts, "sha256": "0" * 64})
+    outside = Snapshot(summary="", facts={**before.facts, "kept_as": "../../etc/passwd"})
     for snapshot in (forged, outside):
-        with pytest.raises(PlaybookFailed) as caught:
-            await ApplyChange().undo(args(change("title")), target(path), snapshot, CALL)
-        assert caught.value.code == "snapshot-damaged"
+        assert await undo_refusal(path, snapshot) == "snapshot-damaged"
+    kept.write_text("evil")
+    assert await undo_refusal(path, before) == "snapshot-damaged"
+    kept.unlink()
+    assert await undo_refusal(path, before) == "snapshot-damaged"
     assert path.read_text() == TOML
+
+
+async def undo_refusal(path: Path, snapshot: Snapshot) -> str:
+    with pytest.raises(PlaybookFailed) as caught:
+        await ApplyChange().undo(args(change("title")), target(path), snapshot, CALL)
+    return caught.value.code
 
 
 async def test_what_the_owner_does_not_validate_never_gets_into_place(tmp_path: Path) -> None:
@@ -508,7 +704,7 @@ async def test_the_validator_runs_without_a_shell_and_without_the_environment(
     assert "exit code 1" in checks[-1].observed
     assert "TRIAD_TEST_SECRET" not in checks[-1].observed
     assert "'$(touch x)'" in checks[-1].observed
-    assert entries(tmp_path) == ["name; touch broken"]
+    assert entries(tmp_path) == [str(before.facts["kept_as"]), "name; touch broken"]
 
 
 async def test_a_validator_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
@@ -640,4 +836,4 @@ async def test_a_killed_run_leaves_the_old_file_and_the_next_one_cleans_up(tmp_p
     assert path.read_text() == TOML
     assert len(entries(tmp_path)) == 2
     await applied(path, "toml", change("title"))
-    assert entries(tmp_path) == ["app.conf"]
+    assert [name for name in entries(tmp_path) if not name.startswith(".triad-keep-")] == ["app.conf"]

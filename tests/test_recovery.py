@@ -30,7 +30,7 @@ async def killed(database: Database, folder: Path, ident: str, limit: int, when:
 
 async def lease_over(database: Database, ident: str) -> None:
     connection = await asyncpg.connect(database.superuser)
-    await connection.execute("UPDATE operation SET leased_until = now() - interval '1 second' WHERE id = $1", ident)
+    await connection.execute("UPDATE operation SET leased_until = now() - interval '1 minute' WHERE id = $1", ident)
     await connection.close()
 
 

@@ -411,6 +411,13 @@ BEFORE: list[tuple[CrownFacts, Ruling]] = [
         Ruling.ASSENT,
     ),
     (
+        crown_facts(
+            "assent",
+            steps=(crown_step(1, tier=1, protects="orders", optional=True), crown_step(2, reversible=False)),
+        ),
+        Ruling.ESCALATE,
+    ),
+    (
         crown_facts("assent", steps=(crown_step(1, tier=1, protects="billing-db"), crown_step(2, reversible=False))),
         Ruling.ESCALATE,
     ),

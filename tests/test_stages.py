@@ -411,6 +411,10 @@ GUARDED: dict[str, tuple[tuple[e.Event, ...], e.Event]] = {
     "reconciling the run of a rollback": ((*ROLLING_BACK, *UNDOING, doubtful("wr_2", direction=UNDO)), reconciled()),
     "skipping while a step is under way": ((*RUNNING, *BEGUN), skipped()),
     "skipping what is done": ((*RUNNING, *BEGUN, done()), skipped(1)),
+    "skipping what changed something": (
+        (*RUNNING, *BEGUN, failed().model_copy(update={"changed": True})),
+        skipped(1),
+    ),
     "skipping twice": ((*RUNNING, skipped()), skipped()),
     "a halted run resumed as a rollback": ((*RUNNING, HALT), BY_SIGNAL["operation.resumed:undo"]),
     "a halted rollback resumed as a run": ((*ROLLING_BACK, HALT), BY_SIGNAL["operation.resumed:do"]),

@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from operations import events as e
 from operations.canonical import sha256
 from operations.evidence import Effect
-from operations.model import Branch, Ruling
+from operations.model import Branch, Ruling, Step
 from operations.stages import Stage
 from storage.checkpoint import VerifierKey
 from storage.copies import CopyUnreadable, read_copy, write_copy
 from storage.entry import MAX_ENTRY, Entry
 from storage.rules import BRANCHES, Rule
 from storage.verify import Code, Report, verify, verify_copy
-from tests.logbook import ADA, AGENTS, DO, KEY, LAW, NEW_LAW, UNDO, Logbook, eventful, ident
+from tests.logbook import ADA, AGENTS, DO, KEY, LAW, NEW_LAW, UNDO, Logbook, eventful, ident, step_of
 
 BOOK = eventful()
 NOTE = BOOK.note()
 
 
 def check(book: Logbook, **settings: Any) -> Report:
-    return verify(book.entries, book.note(), [KEY], **settings)
+    return verify(book.entries, book.note(), [KEY], plans=book.plans, **settings)
 
 
 def broken_rules(book: Logbook) -> list[str]:
@@ -688,15 +688,257 @@ def a_cancellation_in_anothers_name(book: Logbook) -> None:
 @breach(Rule.RESUMED)
 def a_halted_run_goes_on_as_a_rollback(book: Logbook) -> None:
     op = book.until(Stage.RUNNING)
-    book.add(e.OperationHalted(reasons=("Halt.",)), Branch.CROWN, "triad", op)
+    book.crown(halt=True)
+    book.halt(op)
     book.add(e.OperationResumed(to=UNDO, reasons=("On.",)), Branch.CROWN, "triad", op)
 
 
 @breach(Rule.RESUMED)
 def a_halted_rollback_goes_on_as_a_run(book: Logbook) -> None:
     op = book.until(Stage.ROLLING_BACK)
-    book.add(e.OperationHalted(reasons=("Halt.",)), Branch.CROWN, "triad", op)
+    book.crown(halt=True)
+    book.halt(op)
     book.add(e.OperationResumed(to=DO, reasons=("On.",)), Branch.CROWN, "triad", op)
+
+
+def in_doubt(book: Logbook, effect: Effect) -> str:
+    op = book.until(Stage.RUNNING)
+    warrant = book.warrant(op, 1)
+    book.intent(op, warrant, effect=effect)
+    book.outcome(op, warrant, "in_doubt")
+    return op
+
+
+def escalated(book: Logbook) -> str:
+    op = book.until(Stage.EVALUATED)
+    book.rule(op, Ruling.ESCALATE)
+    return op
+
+
+def started(book: Logbook, *steps: Step) -> str:
+    """An operation that runs a plan whose body is given."""
+    op = book.request()
+    book.plan_of(op, *steps)
+    book.approve(op)
+    book.approved(op)
+    book.start(op)
+    return op
+
+
+@breach(Rule.RECONCILED)
+def code_says_what_became_of_a_step_without_a_probe(book: Logbook) -> None:
+    book.reconcile(in_doubt(book, Effect.ONCE_BLIND), "triad", Branch.EXECUTIVE, happened=False)
+
+
+@breach(Rule.RECONCILED)
+def an_agent_says_what_became_of_a_step(book: Logbook) -> None:
+    book.reconcile(in_doubt(book, Effect.ONCE_PROBE), "agent:executive", Branch.EXECUTIVE)
+
+
+@breach(Rule.RECONCILED)
+def the_crowns_agent_says_what_became_of_a_step(book: Logbook) -> None:
+    book.reconcile(in_doubt(book, Effect.ONCE_PROBE), "agent:crown", Branch.CROWN)
+
+
+@breach(Rule.RECONCILED)
+def an_agent_says_in_the_peoples_name_what_became_of_a_step(book: Logbook) -> None:
+    book.reconcile(in_doubt(book, Effect.ONCE_PROBE), "agent:executive")
+
+
+@breach(Rule.RECONCILED)
+def code_says_in_the_peoples_name_what_became_of_a_step(book: Logbook) -> None:
+    book.reconcile(in_doubt(book, Effect.ONCE_PROBE), "triad")
+
+
+@breach(Rule.RECONCILED)
+def a_person_says_in_the_executives_name_what_became_of_a_step(book: Logbook) -> None:
+    book.reconcile(in_doubt(book, Effect.ONCE_PROBE), "olga", Branch.EXECUTIVE)
+
+
+@breach(Rule.PERSON)
+def an_agent_approves_in_the_peoples_name(book: Logbook) -> None:
+    book.approve(book.until(Stage.PLANNED), "agent:executive")
+
+
+@breach(Rule.PERSON)
+def code_approves_in_the_peoples_name(book: Logbook) -> None:
+    book.approve(book.until(Stage.PLANNED), "triad")
+
+
+@breach(Rule.PERSON)
+def an_agent_resolves_an_escalation_in_the_peoples_name(book: Logbook) -> None:
+    book.resolve(escalated(book), "complete", "agent:crown")
+
+
+@breach(Rule.PERSON)
+def an_agent_releases_the_halt_in_the_peoples_name(book: Logbook) -> None:
+    book.crown(halt=True)
+    book.add(e.CrownReleased(by="agent:crown", reason="On."), Branch.PEOPLE, "agent:crown")
+
+
+@breach(Rule.PERSON)
+def code_halts_in_the_peoples_name(book: Logbook) -> None:
+    book.add(e.CrownHalted(by="triad", reason="Stop."), Branch.PEOPLE, "triad")
+
+
+@breach(Rule.PERSON)
+def an_agent_ratifies_an_emergency_in_the_peoples_name(book: Logbook) -> None:
+    book.ratify(book.request(emergency=True), "agent:crown")
+
+
+@breach(Rule.RULING)
+def the_requester_resolves_their_own_escalation(book: Logbook) -> None:
+    book.resolve(escalated(book), "complete", ADA.id)
+
+
+@breach(Rule.RULING)
+def the_crown_fails_what_the_verdict_sends_back(book: Logbook) -> None:
+    op = book.until(Stage.EXECUTED)
+    book.check(op, 1, passed=False)
+    book.verdict(op)
+    book.rule(op, Ruling.FAIL)
+
+
+@breach(Rule.HALT)
+def an_operation_is_halted_though_nobody_ordered_a_halt(book: Logbook) -> None:
+    book.halt(book.until(Stage.RUNNING))
+
+
+@breach(Rule.HALT)
+def an_operation_is_halted_after_the_release(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.crown(halt=True)
+    book.crown(halt=False)
+    book.halt(op)
+
+
+@breach(Rule.FINISHED)
+def a_run_finished_in_which_nothing_ran(book: Logbook) -> None:
+    book.finish(book.until(Stage.RUNNING))
+
+
+@breach(Rule.FINISHED)
+def a_run_finished_though_its_last_step_failed(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.step(op, 1)
+    book.step(op, 2, kind="failed")
+    book.finish(op)
+
+
+@breach(Rule.FINISHED)
+def a_run_finished_though_a_step_of_the_plan_never_ran(book: Logbook) -> None:
+    op = started(book)
+    book.step(op, 1)
+    book.finish(op)
+
+
+@breach(Rule.MOVE)
+def a_step_that_changed_something_is_left_out(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.step(op, 1, kind="failed")
+    book.skip(op, 1)
+
+
+@breach(Rule.PLAN)
+def a_step_that_the_plan_demands_is_left_out(book: Logbook) -> None:
+    book.skip(started(book), 1)
+
+
+@breach(Rule.PLAN)
+def a_step_is_left_out_that_the_plan_does_not_have(book: Logbook) -> None:
+    op = started(book)
+    book.step(op, 1)
+    book.step(op, 2)
+    book.skip(op, 3)
+
+
+@breach(Rule.PLAN)
+def another_playbook_than_planned(book: Logbook) -> None:
+    book.step(started(book), 1, playbook="config.apply_change")
+
+
+@breach(Rule.PLAN)
+def another_system_than_planned(book: Logbook) -> None:
+    op = started(book)
+    book.intent(op, book.warrant(op, 1, system="bank-logs"), system="bank-logs")
+
+
+@breach(Rule.PLAN)
+def other_arguments_than_planned(book: Logbook) -> None:
+    op, others = started(book), sha256(b"others")
+    book.intent(op, book.warrant(op, 1, arguments=others), arguments=others)
+
+
+@breach(Rule.PLAN)
+def another_effect_than_planned(book: Logbook) -> None:
+    book.step(started(book), 1, effect=Effect.READ)
+
+
+@breach(Rule.PLAN)
+def a_step_more_than_planned(book: Logbook) -> None:
+    op = started(book)
+    for number in (1, 2, 3):
+        book.step(op, number)
+
+
+@breach(Rule.PLAN)
+def the_plans_body_is_not_the_one_proposed(book: Logbook) -> None:
+    digest = book.plan_of(book.request())
+    book.plans[digest] += b" "
+
+
+@breach(Rule.PLAN)
+def the_plans_body_is_no_plan(book: Logbook) -> None:
+    body = b"{}"
+    book.plans[sha256(body)] = body
+    book.plan(book.request(), digest=sha256(body))
+
+
+@breach(Rule.PLAN)
+def the_plans_body_is_of_another_operation(book: Logbook) -> None:
+    book.plan_of(book.request(), operation=ident(77))
+
+
+@breach(Rule.PLAN)
+def the_plans_steps_are_not_numbered_in_order(book: Logbook) -> None:
+    book.plan_of(book.request(), step_of(2), step_of(1))
+
+
+@breach(Rule.PLAN)
+def the_plans_arguments_are_not_what_their_digest_says(book: Logbook) -> None:
+    book.plan_of(book.request(), step_of(1, arguments={"step": 9}))
+
+
+@breach(Rule.LAW)
+def a_step_begins_under_another_constitution_than_the_plans_own(book: Logbook) -> None:
+    op = book.request()
+    book.plan_of(op, constitution=NEW_LAW)
+    book.approve(op)
+    book.approved(op)
+    book.start(op)
+    book.step(op, 1)
+
+
+@breach(Rule.CHECKS)
+def a_verdict_passes_a_step_without_a_check(book: Logbook) -> None:
+    op = started(book)
+    for number in (1, 2):
+        book.step(op, number)
+    book.finish(op)
+    book.check(op, 1)
+    book.verdict(op)
+
+
+@breach(Rule.ROLLBACK)
+def a_rollback_leaves_out_a_step_that_can_be_undone(book: Logbook) -> None:
+    op = started(book)
+    for number in (1, 2):
+        book.step(op, number)
+    book.finish(op)
+    book.check(op, 1, passed=False)
+    book.verdict(op)
+    book.rule(op, Ruling.ROLLBACK)
+    book.order(op, 2)
 
 
 @pytest.mark.parametrize(("rule", "case"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
@@ -740,6 +982,50 @@ def test_a_log_without_its_genesis_is_found() -> None:
 def test_a_clock_that_is_a_little_behind_is_tolerated() -> None:
     book = Logbook()
     book.request(time=book.at - timedelta(seconds=4))
+    assert check(book).ok
+
+
+def test_the_probe_of_a_step_may_settle_what_became_of_it() -> None:
+    book = Logbook()
+    book.reconcile(in_doubt(book, Effect.ONCE_PROBE), "triad", Branch.EXECUTIVE)
+    assert check(book).ok
+
+
+def test_who_approved_may_approve_again_after_the_first_approval_expired_and_take_both_back() -> None:
+    book = Logbook()
+    op = book.until(Stage.PLANNED)
+    given = [book.approve(op, "dana", minutes=1)]
+    book.at += timedelta(minutes=2)
+    given.append(book.approve(op, "dana"))
+    book.approved(op)
+    for approval in given:
+        event = e.ApprovalWithdrawn(approval=approval, plan=book.in_hand(op), approver="dana", reason="No.")
+        book.add(event, Branch.PEOPLE, "dana", op)
+    assert check(book).ok
+    assert book.ops[op].stage is Stage.PLANNED
+    assert book.ops[op].approvals == ()
+
+
+def test_an_operation_that_keeps_to_its_plan_verifies_against_it() -> None:
+    book = Logbook()
+    op = started(book, step_of(1), step_of(2, optional=True), step_of(3, reversible=False))
+    book.step(op, 1)
+    book.skip(op, 2)
+    book.step(op, 3)
+    book.finish(op)
+    for number in (1, 2, 3):
+        book.check(op, number, passed=number != 3)
+    book.verdict(op)
+    book.rule(op, Ruling.ROLLBACK)
+    book.order(op, 1)
+    assert check(book).problems == ()
+
+
+def test_what_was_stopped_may_leave_steps_undone() -> None:
+    book = Logbook()
+    op = started(book)
+    book.step(op, 1, kind="failed")
+    book.finish(op, "failed")
     assert check(book).ok
 
 

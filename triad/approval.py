@@ -18,14 +18,7 @@ from triad.turn import Turn, by_code, by_mind
 
 def standing(op: Operation) -> tuple[Approval, ...]:
     """The approvals that count now: unexpired, over the plan in hand, by people other than the requester, each once."""
-    if op.proposal is None:
-        return ()
-    at = now()
-    counted: dict[str, Approval] = {}
-    for approval in op.approvals:
-        if approval.plan == op.proposal.plan and approval.expires > at and approval.person != op.requester.person:
-            counted.setdefault(approval.person, approval)
-    return tuple(counted.values())
+    return op.standing(now())
 
 
 def missing(op: Operation) -> int:

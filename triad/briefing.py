@@ -1,7 +1,7 @@
 """What each branch is told: facts put together by code from the record, the catalogue and the inventory."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from agents.facts import (
     ArticleFact,
@@ -125,9 +125,15 @@ def executor_facts(op: Operation) -> ExecutorFacts:
 
 
 def _unlucky(op: Operation, step: Step) -> bool:
-    """Whether the last attempt ended by a crash and not by a failure of its own: the step may be run again."""
-    last = op.latest(step.number, Direction.DO)
-    return last is not None and last.status == "failed" and last.code in {"interrupted", "not-happened"}
+    """Whether the last attempt ended by a crash and not by a failure of its own: the step may be run again, twice."""
+    tries = [a for a in op.attempts if a.step == step.number and a.direction is Direction.DO]
+    if not tries or len(tries) >= _TRIES:
+        return False
+    return tries[-1].status == "failed" and tries[-1].code in {"interrupted", "not-happened"}
+
+
+_TRIES: Final = 3
+"""Attempts at a step after which an interruption counts as a failure: it may be the step that stops the worker."""
 
 
 def step_state(op: Operation, step: Step) -> StepState:
@@ -211,6 +217,7 @@ def _crown_step(step: Step) -> CrownStepFact:
         reversible=step.reversible,
         emergency=step.emergency,
         protects=step.protects,
+        optional=step.optional,
         why=step.why,
         blast_radius=step.preview.blast_radius,
         undo=step.preview.undo,

@@ -1,7 +1,5 @@
 """The judicial branch: checks by code first, then the evaluator's judgment, which can only make the verdict worse."""
 
-import asyncio
-
 from agents.evaluator import Evaluator
 from operations.errors import PlaybookFailed, Refusal
 from operations.events import AgentDegraded, CheckEvaluated, VerdictGiven
@@ -13,6 +11,7 @@ from operations.policy import Action
 from operations.systems import Inventory
 from storage.ledger import Act
 from triad.briefing import evaluator_facts
+from triad.inspection import checked
 from triad.law import Law
 from triad.runner import Runner
 from triad.targets import observing
@@ -86,21 +85,16 @@ class Evaluation:
         return tuple(CheckRecord(step=step.number, direction=Direction.DO, **check.model_dump()) for check in found)
 
     async def _probe(self, op: Operation, step: Step) -> tuple[Check, ...]:
-        playbook = self._catalogue.get(step.playbook)
         with span("checks", playbook=step.playbook, system=step.system):
             try:
                 snapshot = await self._runner.first_snapshot(op, step.number)
                 if snapshot is None:
                     return (_unproven("There is no snapshot to compare with."),)
+                playbook = self._catalogue.get(step.playbook)
                 target = observing(self._inventory.get(step.system), self._inventory)
-                arguments = playbook.parse(step.arguments)
-                async with asyncio.timeout(playbook.timeout.total_seconds()):
-                    found = await playbook.checks(arguments, target, snapshot)
-                    if playbook.sustain and all(check.passed for check in found):
-                        await asyncio.sleep(playbook.sustain.total_seconds())
-                        found = await playbook.checks(arguments, target, snapshot)
-            except (PlaybookFailed, Refusal, TimeoutError, OSError) as error:
-                return (_unproven(f"The checks could not be completed: {type(error).__name__}."),)
+                found = await checked(playbook, playbook.parse(step.arguments), target, snapshot)
+            except (PlaybookFailed, Refusal) as error:
+                return (_unproven(f"The checks could not be completed: {error}"),)
         return found or (_unproven("The playbook states no post-condition."),)
 
 

@@ -12,7 +12,8 @@ from operations.stages import Stage
 from storage.ledger import Act, Ledger
 from triad.briefing import executor_facts
 from triad.gate import next_step
-from triad.runner import Performed, Runner
+from triad.recovery import Performed
+from triad.runner import Runner
 from triad.trace import span
 from triad.turn import Turn, by_code, by_mind
 
@@ -59,6 +60,8 @@ class _Run:
             return StepResult(
                 step=number, status="refused", summary="Only an optional step can be skipped in its turn."
             )
+        if number in self.op.applied():
+            return StepResult(step=number, status="refused", summary="An attempt at it changed something already.")
         skipped = StepSkipped(step=number, reasons=(reason[:500],))
         self.op = await self._ledger.record(self.op, by_code(skipped, Branch.EXECUTIVE, self.op))
         return StepResult(step=number, status="skipped", summary="Skipped.")

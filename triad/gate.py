@@ -21,7 +21,7 @@ from operations.operation import Operation
 from operations.playbook import Catalogue, Playbook
 from operations.stages import Stage
 from operations.systems import Inventory, System
-from triad.warrant import Warrant, check_signature
+from triad.warrant import Warrant, check_signature, rests_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +155,19 @@ def _check_target(warrant: Warrant, attempted: Attempted, step: Step, grounds: G
 
 def _check_approvals(warrant: Warrant, op: Operation, plan: Plan, direction: Direction, grounds: Grounds) -> None:
     proposal = op.proposal
-    if proposal is None or warrant.approvals != tuple(sorted(a.id for a in op.approvals)):
-        raise WarrantRefused("approvals-changed", "The approvals are not the ones the warrant was issued over.")
-    if any(a.plan != plan.digest for a in op.approvals):
+    named = [a for a in op.approvals if a.id in warrant.approvals]
+    if proposal is None or len(named) != len(warrant.approvals):
+        raise WarrantRefused("approvals-changed", "An approval that the warrant rests on does not stand any more.")
+    if any(a.plan != plan.digest for a in named):
         raise WarrantRefused("approval-of-other-plan", "An approval is over another plan.")
-    if any(op.requester.person == a.person for a in op.approvals):
+    if any(op.requester.person == a.person for a in named):
         raise WarrantRefused("self-approval", "The requester is among the approvers.")
     undoing = direction is Direction.UNDO
-    if not undoing and any(a.expires <= grounds.at for a in op.approvals):
+    if not undoing and any(a.expires <= grounds.at for a in named):
         raise WarrantRefused("approval-expired", "An approval has expired.")
-    if len({a.person for a in op.approvals}) < proposal.quorum + op.extra_quorum:
+    if len(op.standing(None if undoing else grounds.at)) < proposal.quorum + op.extra_quorum:
         raise WarrantRefused("approvals-missing", "Too few distinct people have approved.")
+    if warrant.approvals != rests_on(op, direction, grounds.at):
+        raise WarrantRefused("approvals-changed", "The approvals are not the ones the warrant was issued over.")
     if proposal.assent and not op.assented:
         raise WarrantRefused("assent-missing", "The crown has not assented.")

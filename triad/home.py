@@ -113,7 +113,7 @@ def default_inventory(home: Home, url: str) -> Inventory:
     """The systems that a home consists of. `url` is where its own service answers.
 
     The settings file is validated where the service reads it, so after a change: what does not hold is rolled back.
-    A command with `{file}` would be asked before the file is in place.
+    A command with `{file}` would be asked before the file is in place. Break-glass does not touch it.
     """
     dsn = home.secrets
     return Inventory(
@@ -134,6 +134,8 @@ def default_inventory(home: Home, url: str) -> Inventory:
             ),
             ConfigFile(
                 name="triad-config",
+                tier_floor=2,
+                emergency=False,
                 description="Triad's settings file",
                 path=str(home.config),
                 format="toml",

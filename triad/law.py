@@ -1,16 +1,21 @@
 """Asking the constitution with the facts of the record, and putting every no on the record."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Final
 
 from operations.canonical import Digest, now
 from operations.constitution import Constitution, Statute
 from operations.errors import NotAllowed, Refusal
-from operations.events import AccessDenied, EmergencyRatified
+from operations.events import AccessDenied
 from operations.model import Actor, Branch, Direction, Principal, Ruling, RunMode, agent_principal
 from operations.operation import Operation
 from operations.policy import Action, Context, Decision, Resource
 from operations.systems import Environment, Inventory
 from storage.ledger import Ledger
+
+_PAGE: Final = 500
+"""Operations read at a time."""
 
 
 def actor_of(principal: Principal, trace: str | None = None) -> Actor:
@@ -144,17 +149,20 @@ class Law:
     async def overdue_ratifications(self, principal: Principal) -> int:
         """How many emergencies that this person declared were started and not ratified by another in time."""
         limit = timedelta(minutes=self._statute.in_force().numbers.emergencies.ratify_within_minutes)
-        ratified = {
-            entry.operation
-            for entry in await self._ledger.entries(kinds={"emergency.ratified"}, limit=10_000)
-            if isinstance(entry.event, EmergencyRatified)
-        }
-        found = [
+        owed = [
             op
-            for op in await self._ledger.operations(emergency=True, limit=1000)
-            if op.requester.person == principal.person
-            and op.attempts
-            and op.id not in ratified
-            and now() - op.requested > limit
+            async for op in self._emergencies()
+            if op.requester.person == principal.person and op.attempts and now() - op.requested > limit
         ]
-        return len(found)
+        return len([op for op in owed if not await self._ratified(op)])
+
+    async def _emergencies(self) -> AsyncIterator[Operation]:
+        """All that ever were: a window could be filled with harmless ones."""
+        before: str | None = None
+        while page := await self._ledger.operations(emergency=True, before=before, limit=_PAGE):
+            for op in page:
+                yield op
+            before = page[-1].id
+
+    async def _ratified(self, op: Operation) -> bool:
+        return bool(await self._ledger.entries(operation=op.id, kinds={"emergency.ratified"}, limit=1))

@@ -6,7 +6,7 @@ Every door (API, CLI, console, chat) calls these; each asks the constitution fir
 from datetime import timedelta
 from typing import Final, Literal
 
-from operations.canonical import canonical_record, new_id, now
+from operations.canonical import canonical_record, instant_text, new_id, now
 from operations.errors import Conflict, InvalidRequest, NotFound, Refusal
 from operations.events import (
     ApprovalGiven,
@@ -34,6 +34,7 @@ MAX_REQUEST_BYTES: Final = 10_000
 """Most canonical bytes of a request: it has to fit into one entry of the ledger."""
 
 _CANCELLABLE = frozenset({Stage.REQUESTED, Stage.PLANNED, Stage.APPROVED})
+_STOPPABLE = frozenset({Stage.RUNNING, Stage.HALTED, Stage.IN_DOUBT, Stage.ESCALATED})
 
 
 class Petitions:
@@ -76,17 +77,24 @@ class Petitions:
 
         Raises:
             NotAllowed: not an approver, the requester, or a second voice of the same person.
-            Conflict: `plan-changed`, `expired`, `not-waiting`.
+            Conflict: `plan-changed`, `expired`, `not-waiting`; `scheduled-too-late`: it is to start when the approval
+                would have run out.
         """
         op = await self._waiting(principal, ident, plan, Action.APPROVE)
         expiry = self._law.in_force().numbers.tiers[op.proposal.tier if op.proposal else 3].approval_expiry_minutes
+        expires = now() + timedelta(minutes=expiry)
+        if op.request.scheduled_time is not None and op.request.scheduled_time >= expires:
+            why = (
+                f"It is to start at {instant_text(op.request.scheduled_time)}, and an approval lasts {expiry} minutes."
+            )
+            raise await self._conflict(principal, Action.APPROVE, op, "scheduled-too-late", why)
         event = ApprovalGiven(
             approval=new_id("ap"),
             plan=plan,
             approver=principal.id,
             person=principal.person,
             reason=reason,
-            expires=now() + timedelta(minutes=expiry),
+            expires=expires,
             channel=channel,
         )
         return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
@@ -109,24 +117,28 @@ class Petitions:
         return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
 
     async def withdraw(self, principal: Principal, ident: str, reason: str) -> Operation:
-        """Take one's own approval back, which is possible until the operation starts.
+        """Take one's own approval back, renewed ones too, which is possible until the operation starts.
 
         Raises:
             Conflict: `not-withdrawable`: there is none, or the operation has started.
         """
         op = await self._readable(principal, ident)
-        own = next((a for a in op.approvals if a.person == principal.person), None)
+        own = [a for a in op.approvals if a.person == principal.person]
         if own:
             await self._ask(principal, Action.WITHDRAW, op)
-        if own is None or op.stage not in {Stage.PLANNED, Stage.APPROVED}:
+        if not own or op.stage not in {Stage.PLANNED, Stage.APPROVED}:
             raise await self._conflict(
                 principal, Action.WITHDRAW, op, "not-withdrawable", "There is no approval of yours to withdraw."
             )
-        event = ApprovalWithdrawn(approval=own.id, plan=own.plan, approver=principal.id, reason=reason)
-        return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
+        actor = actor_of(principal, op.trace)
+        gone = [ApprovalWithdrawn(approval=a.id, plan=a.plan, approver=principal.id, reason=reason) for a in own]
+        return await self._ledger.record(op, *(Act(event, actor) for event in gone))
 
     async def cancel(self, principal: Principal, ident: str, reason: str) -> Operation:
-        """Call an operation off; a running one stops after the step in hand and is then evaluated.
+        """Call an operation off; one that has begun stops before its next step and is then evaluated.
+
+        A halted one stops once the halt is released, one in doubt once that is settled; for one that was escalated the
+        wish is put on the record for whoever resolves it. A rollback is not called off.
 
         Raises:
             Conflict: `not-cancellable`: it has ended, or is past the point.
@@ -137,7 +149,7 @@ class Petitions:
         if op.stage in _CANCELLABLE:
             cancelled = OperationCancelled(by=principal.id, reason=reason)
             return await self._ledger.record(op, Act(cancelled, actor))
-        if op.stage is Stage.RUNNING:
+        if op.stage in _STOPPABLE and op.rollback is None:
             await self._ledger.note(CancelRequested(by=principal.id, reason=reason), actor, operation=op.id)
             return op
         raise await self._conflict(
@@ -145,7 +157,9 @@ class Petitions:
             Action.CANCEL,
             op,
             "not-cancellable",
-            f"An operation that is {op.stage.value} cannot be cancelled.",
+            f"An operation that is {op.stage.value} cannot be cancelled."
+            if op.rollback is None
+            else "It is being rolled back, which cannot be cancelled.",
         )
 
     async def reconcile(self, principal: Principal, ident: str, *, happened: bool, reason: str) -> Operation:

@@ -1,7 +1,7 @@
 """From a request to a plan: the planner proposes, code binds.
 
-The planner names playbooks, systems and arguments. Everything that carries authority (tier, effect class, digests,
-preview, quorum) is read from the catalogue, the inventory and the constitution.
+The planner names playbooks, systems and arguments, within what the request fixed. Everything that carries authority
+(tier, effect class, digests, preview, quorum) is read from the catalogue, the inventory and the constitution.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,8 +14,9 @@ from agents.planner import Planner
 from agents.thought import Degraded, Thought
 from operations.canonical import digest_of, now
 from operations.constitution import Constitution
-from operations.errors import NotFound, PlaybookFailed, Refusal
+from operations.errors import InvalidRequest, NotFound, PlaybookFailed, Refusal
 from operations.events import AgentDegraded, PlanProposed, PlanRefused
+from operations.evidence import Effect
 from operations.model import Branch, Plan, Request, RunMode, Step
 from operations.operation import Operation
 from operations.playbook import Catalogue
@@ -23,8 +24,10 @@ from operations.policy import Action
 from operations.requirements import Requirements
 from operations.systems import Inventory, System
 from triad.briefing import planner_facts
+from triad.inspection import shown
 from triad.law import Law
 from triad.lookups import Observatory
+from triad.overreach import bound, overreaches
 from triad.targets import observing
 from triad.trace import span
 from triad.turn import Turn, by_code, by_mind
@@ -144,6 +147,16 @@ class Planning:
                     code="not-for-emergencies",
                     reasons=(f"Not marked for emergencies: {', '.join(sorted(set(unfit)))}.",),
                 )
+            closed = {
+                step.system
+                for step in plan.steps
+                if step.effect is not Effect.READ and not self._inventory.get(step.system).emergency
+            }
+            if closed:
+                return PlanRefused(
+                    code="not-for-emergencies",
+                    reasons=(f"Closed to break-glass by the inventory: {', '.join(sorted(closed))}.",),
+                )
         return Proposal(plan, requirements, mode)
 
     def _validator(self, request: Request) -> Callable[[PlanDraft], Awaitable[tuple[str, ...]]]:
@@ -154,7 +167,7 @@ class Planning:
                     self._fit(request, step)
                 except Refusal as error:
                     mistakes.append(f"Step {number}: {' '.join(error.reasons)}")
-            return tuple(mistakes)
+            return tuple(mistakes) or overreaches(request, draft.steps, self._catalogue, self._inventory)
 
         return validate
 
@@ -171,7 +184,12 @@ class Planning:
     async def _bind(
         self, ident: str, request: Request, draft: PlanDraft, constitution: Constitution, version: int
     ) -> Plan:
-        steps = [await self._bind_step(request, number, step) for number, step in enumerate(draft.steps, start=1)]
+        for step in draft.steps:
+            self._fit(request, step)
+        beyond = overreaches(request, draft.steps, self._catalogue, self._inventory)
+        if beyond:
+            raise InvalidRequest("planner-overreach", *beyond)
+        steps = [await self._bind_step(number, step) for number, step in enumerate(draft.steps, start=1)]
         return Plan(
             operation=ident,
             version=version,
@@ -183,17 +201,15 @@ class Planning:
             validation_criteria=request.validation_criteria,
         )
 
-    async def _bind_step(self, request: Request, number: int, draft: DraftStep) -> Step:
-        system = self._fit(request, draft)
-        playbook = self._catalogue.get(draft.playbook)
-        arguments = playbook.parse(draft.arguments)
-        bound = arguments.model_dump(mode="json", exclude_none=True)
-        preview = await playbook.preview(arguments, observing(system, self._inventory))
+    async def _bind_step(self, number: int, draft: DraftStep) -> Step:
+        system, playbook = self._inventory.get(draft.system), self._catalogue.get(draft.playbook)
+        arguments = bound(playbook, draft.arguments)
+        preview = await shown(playbook, playbook.parse(draft.arguments), observing(system, self._inventory))
         return Step(
             number=number,
             playbook=playbook.name,
             system=system.name,
-            arguments=bound,
+            arguments=arguments,
             why=draft.why,
             expected_effect=draft.expected_effect,
             optional=draft.optional,
@@ -203,7 +219,7 @@ class Planning:
             emergency=playbook.emergency,
             protects=playbook.protects(system),
             playbook_digest=playbook.digest,
-            arguments_digest=digest_of(bound),
+            arguments_digest=digest_of(arguments),
             system_digest=system.digest,
             preview=preview,
         )

@@ -1,7 +1,7 @@
 """The crown's last word on a finished run, and the undoing that it may order."""
 
 from agents.crown import Crown
-from operations.errors import PlaybookFailed, Refusal, WarrantRefused
+from operations.errors import Refusal, WarrantRefused
 from operations.events import AgentDegraded, CheckEvaluated, RollbackDone, RollbackOrdered, RulingGiven
 from operations.model import Branch, Direction, Ruling
 from operations.operation import CheckRecord, Operation
@@ -14,6 +14,7 @@ from triad.briefing import crown_facts
 from triad.evaluation import reversible
 from triad.execution import halt_if_ordered
 from triad.gate import next_step
+from triad.inspection import undone
 from triad.law import Law
 from triad.runner import Runner
 from triad.targets import observing
@@ -133,12 +134,12 @@ class Rollback:
 
     async def _check(self, op: Operation, number: int) -> tuple[CheckRecord, ...]:
         step = op.bound_plan().step(number)
-        playbook = self._catalogue.get(step.playbook)
         try:
             snapshot = await self._runner.first_snapshot(op, number)
+            playbook = self._catalogue.get(step.playbook)
             target = observing(self._inventory.get(step.system), self._inventory)
-            found = await playbook.undone(playbook.parse(step.arguments), target, snapshot) if snapshot else ()
-        except (PlaybookFailed, Refusal, OSError):
+            found = await undone(playbook, playbook.parse(step.arguments), target, snapshot) if snapshot else ()
+        except Refusal:
             found = ()
         if not found:
             unproven = CheckRecord(

@@ -6,9 +6,9 @@ Protocol of a step: transaction 1 {warrant consumed, `step.intent`}, then the ef
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from operations.canonical import canonical_record, decode, now, sha256
+from operations.canonical import canonical_record, now, sha256
 from operations.errors import (
     ConstitutionChanged,
     ConstitutionInvalid,
@@ -21,22 +21,21 @@ from operations.errors import (
 from operations.events import (
     StepDone,
     StepFailed,
-    StepInDoubt,
     StepIntent,
-    StepReconciled,
     WarrantDenied,
     WarrantIssued,
 )
-from operations.evidence import Effect, Outcome, Preview, Probe, Snapshot
+from operations.evidence import Effect, Outcome, Preview, Snapshot
 from operations.model import Actor, Branch, Direction
 from operations.operation import Attempt, Operation
-from operations.playbook import Call, Catalogue, Playbook
+from operations.playbook import Call, Catalogue, Playbook, Target
 from operations.policy import Action
-from operations.stages import Stage
 from operations.systems import Inventory, System
 from storage.ledger import Ledger
 from triad.gate import Attempted, Grounds, check, check_preview
+from triad.inspection import shown, snapshotted
 from triad.law import Law
+from triad.recovery import Performed, Recovery, key_of
 from triad.targets import acting, observing
 from triad.trace import span
 from triad.turn import by_code
@@ -44,23 +43,14 @@ from triad.warrant import Issuer, Warrant
 
 
 @dataclass(frozen=True, slots=True)
-class Performed:
-    """How an attempt ended. `status` is what the executor may be told."""
-
-    op: Operation
-    status: Literal["begun", "done", "failed", "in_doubt"]
-    summary: str
-    retryable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A playbook with its parsed arguments, its target and its snapshot."""
+    """A playbook with its parsed arguments and its targets, credentials included: nothing is left to be found."""
 
     playbook: Playbook[Any]
     arguments: Any
-    system: System
     call: Call
+    acting: Target
+    observing: Target
 
 
 class Runner:
@@ -72,6 +62,7 @@ class Runner:
         self._catalogue = catalogue
         self._inventory = inventory
         self._law = law
+        self._recovery = Recovery(ledger, catalogue, inventory)
 
     async def step(self, op: Operation, number: int, direction: Direction) -> Performed:
         """Issue the warrant for the next attempt at a step of the approved plan, and perform it.
@@ -82,7 +73,12 @@ class Runner:
         step = op.bound_plan().step(number)
         made = sum(1 for a in op.attempts if a.step == number and a.direction is direction)
         warrant = self._issuer.issue(op, step, direction, made + 1)
-        system = self._inventory.get(step.system)
+        try:
+            system = self._inventory.get(step.system)
+        except NotFound as error:
+            gone = WarrantRefused("target-unknown", "The inventory has no such system.")
+            await self._deny(op, warrant, number, direction, gone)
+            raise gone from error
         return await self.perform(op, warrant, number, direction, system=system, arguments=step.arguments)
 
     async def perform(
@@ -110,8 +106,9 @@ class Runner:
                 prepared = Prepared(
                     playbook=playbook,
                     arguments=playbook.parse(arguments),
-                    system=system,
-                    call=Call(key=step_key(op.id, number, warrant.attempt, direction)),
+                    call=Call(key=key_of(op.id, number, warrant.attempt, direction)),
+                    acting=acting(system, self._inventory),
+                    observing=observing(system, self._inventory),
                 )
                 if first is None and direction is Direction.DO:
                     check_preview(op.bound_plan().step(number), await self._preview(prepared))
@@ -125,12 +122,12 @@ class Runner:
     async def _act(
         self, op: Operation, warrant: Warrant, prepared: Prepared, direction: Direction, first: Attempt | None
     ) -> Performed:
+        snapshot = await self.snapshot_of(first) if first else None
         try:
-            async with asyncio.timeout(prepared.playbook.timeout.total_seconds()):
-                snapshot = await self._snapshot(prepared, first)
-        except (PlaybookFailed, TimeoutError) as error:
-            code = error.code if isinstance(error, PlaybookFailed) else "timeout"
-            failed = self._failed(warrant, code, str(error) or "Timed out before the act.", changed=False)
+            if snapshot is None:
+                snapshot = await snapshotted(prepared.playbook, prepared.arguments, prepared.acting)
+        except PlaybookFailed as error:
+            failed = self._failed(warrant, error.code, str(error), changed=False)
             return await self._begin(op, warrant, prepared, direction, None, failed)
         begun = await self._begin(op, warrant, prepared, direction, snapshot)
         if begun.status != "begun":
@@ -141,10 +138,9 @@ class Runner:
         self, op: Operation, warrant: Warrant, prepared: Prepared, direction: Direction, snapshot: Snapshot
     ) -> Performed:
         playbook = prepared.playbook
-        reads = playbook.effect is Effect.READ
-        target = (observing if reads else acting)(prepared.system, self._inventory)
+        target = prepared.observing if playbook.effect is Effect.READ else prepared.acting
         try:
-            with span("tool", playbook=playbook.name, system=prepared.system.name, direction=direction.value):
+            with span("tool", playbook=playbook.name, system=target.system.name, direction=direction.value):
                 async with asyncio.timeout(playbook.timeout.total_seconds()):
                     if direction is Direction.DO:
                         outcome = await playbook.run(prepared.arguments, target, prepared.call)
@@ -155,10 +151,10 @@ class Runner:
                 op, self._failed(warrant, error.code, str(error), changed=error.changed), retryable=True
             )
         except TimeoutError:
-            return await self._unknown(op, warrant, prepared, snapshot, "timeout", "The step ran out of time.")
+            return await self._unknown(op, warrant, playbook, "timeout", "The step ran out of time.")
         except Exception as error:  # noqa: BLE001 - a defect in a playbook must not lose the record of what it began
             text = f"{type(error).__name__} in {playbook.name}; it is not known how far it came."
-            return await self._unknown(op, warrant, prepared, snapshot, "unexpected", text)
+            return await self._unknown(op, warrant, playbook, "unexpected", text)
         return await self._record_success(op, warrant, outcome)
 
     async def _begin(
@@ -232,82 +228,22 @@ class Runner:
         return Performed(op, "failed", failed.reasons[0], retryable=retryable)
 
     async def _unknown(
-        self, op: Operation, warrant: Warrant, prepared: Prepared, snapshot: Snapshot, code: str, text: str
+        self, op: Operation, warrant: Warrant, playbook: Playbook[Any], code: str, text: str
     ) -> Performed:
         """The act ended without saying how. What follows depends on its effect class, as after a crash."""
-        if warrant.direction is Direction.UNDO or prepared.playbook.effect in {Effect.READ, Effect.IDEMPOTENT}:
-            changed = prepared.playbook.effect is not Effect.READ
+        left = next(a for a in op.attempts if a.warrant == warrant.id)
+        if warrant.direction is Direction.UNDO or playbook.effect in {Effect.READ, Effect.IDEMPOTENT}:
+            changed = playbook.effect is not Effect.READ
             return await self._record_failure(op, self._failed(warrant, code, text, changed=changed), retryable=True)
-        return await self._settle_once(op, prepared, warrant.step, snapshot, text)
+        return await self._recovery.settle_once(op, left, text)
 
     async def recover(self, op: Operation) -> Performed | None:
-        """Settle an intent without an outcome, left by a worker that died; None when there is none.
-
-        `read` and `idempotent` steps are marked failed and may run again; `once_probe` asks the probe; `once_blind`
-        is in doubt and waits for a person.
-        """
-        direction = Direction.UNDO if op.stage is Stage.ROLLING_BACK else Direction.DO
-        left = next((a for a in op.attempts if a.status == "intended" and a.direction is direction), None)
-        if left is None:
-            return None
-        step = op.bound_plan().step(left.step)
-        text = "The worker stopped between the intent and the outcome."
-        if direction is Direction.UNDO or left.effect in {Effect.READ, Effect.IDEMPOTENT}:
-            changed = left.effect is not Effect.READ
-            failed = StepFailed(
-                warrant=left.warrant,
-                step=left.step,
-                attempt=left.attempt,
-                direction=direction,
-                code="interrupted",
-                changed=changed,
-                reasons=(text,),
-            )
-            return await self._record_failure(op, failed, retryable=True)
-        playbook = self._catalogue.get(step.playbook)
-        prepared = Prepared(
-            playbook=playbook,
-            arguments=playbook.parse(step.arguments),
-            system=self._inventory.get(step.system),
-            call=Call(key=step_key(op.id, left.step, left.attempt, direction)),
-        )
-        snapshot = await self.snapshot_of(left)
-        return await self._settle_once(op, prepared, left.step, snapshot, text)
-
-    async def _settle_once(
-        self, op: Operation, prepared: Prepared, number: int, snapshot: Snapshot | None, text: str
-    ) -> Performed:
-        left = op.latest(number, Direction.DO)
-        if left is None:
-            raise NotFound("unknown-attempt", "There is no attempt to settle.")
-        found = Probe.UNKNOWN
-        if prepared.playbook.effect is Effect.ONCE_PROBE and snapshot is not None:
-            target = acting(prepared.system, self._inventory)
-            found = await prepared.playbook.probe(prepared.arguments, target, snapshot, prepared.call.key)
-        if found is Probe.UNKNOWN:
-            doubt = StepInDoubt(
-                step=number, attempt=left.attempt, direction=Direction.DO, warrant=left.warrant, reasons=(text,)
-            )
-            op = await self._ledger.record(op, by_code(doubt, Branch.EXECUTIVE, op))
-            return Performed(op, "in_doubt", text)
-        happened = found is Probe.HAPPENED
-        said = "The probe found that it happened." if happened else "The probe found that it did not happen."
-        settled = StepReconciled(
-            step=number,
-            attempt=left.attempt,
-            direction=Direction.DO,
-            happened=happened,
-            by="triad",
-            reasons=(text, said),
-        )
-        op = await self._ledger.record(op, by_code(settled, Branch.EXECUTIVE, op))
-        return Performed(op, "done" if happened else "failed", said, retryable=not happened)
+        """See `Recovery.recover`."""
+        return await self._recovery.recover(op)
 
     async def snapshot_of(self, attempt: Attempt) -> Snapshot | None:
-        """The snapshot that an attempt's intent named, if it had one."""
-        if attempt.snapshot is None:
-            return None
-        return Snapshot.model_validate(decode(await self._ledger.evidence(attempt.snapshot)))
+        """See `Recovery.snapshot_of`."""
+        return await self._recovery.snapshot_of(attempt)
 
     async def first_snapshot(self, op: Operation, number: int) -> Snapshot | None:
         """What the system was like before the first attempt at the step changed anything."""
@@ -316,18 +252,24 @@ class Runner:
 
     @staticmethod
     def _first(op: Operation, number: int) -> Attempt | None:
-        begun = (a for a in op.attempts if a.step == number and a.direction is Direction.DO and a.snapshot)
+        """The attempt that began the step under the approved preview: the first that changed or may have changed it.
+
+        A failure that changed nothing has begun nothing: whoever tries again looks at the world anew.
+        """
+        begun = (
+            a
+            for a in op.attempts
+            if a.step == number
+            and a.direction is Direction.DO
+            and a.snapshot
+            and (a.changed or a.status in {"intended", "in_doubt", "done"})
+        )
         return next(begun, None)
 
-    async def _snapshot(self, prepared: Prepared, first: Attempt | None) -> Snapshot:
-        kept = await self.snapshot_of(first) if first else None
-        if kept is not None:
-            return kept
-        return await prepared.playbook.before(prepared.arguments, acting(prepared.system, self._inventory))
-
-    async def _preview(self, prepared: Prepared) -> Preview:
+    @staticmethod
+    async def _preview(prepared: Prepared) -> Preview:
         try:
-            return await prepared.playbook.preview(prepared.arguments, observing(prepared.system, self._inventory))
+            return await shown(prepared.playbook, prepared.arguments, prepared.observing)
         except PlaybookFailed as error:
             raise WarrantRefused("preview-impossible", "What would run can no longer be shown.") from error
 
@@ -383,8 +325,3 @@ class Runner:
             changed=changed,
             reasons=(text[:2000],),
         )
-
-
-def step_key(ident: str, number: int, attempt: int, direction: Direction) -> str:
-    """The idempotency key of an attempt: `operation/step/attempt`, or `operation/step/undo-attempt`."""
-    return f"{ident}/{number}/{attempt}" if direction is Direction.DO else f"{ident}/{number}/undo-{attempt}"

@@ -24,8 +24,8 @@ _DOMAIN: Final = FORMAT.encode() + b"\x00"
 class Warrant(Record):
     """What may be done once, by whom it was allowed, and until when.
 
-    `approvals` are the ids of the approvals it rests on, sorted. `signature` is Ed25519, base64, over the domain tag
-    and the RFC 8785 bytes of all other fields.
+    `approvals` are the ids of the approvals it rests on, sorted: see `rests_on`. `signature` is Ed25519, base64, over
+    the domain tag and the RFC 8785 bytes of all other fields.
     """
 
     format: Literal["triad-warrant/1"] = FORMAT
@@ -59,6 +59,11 @@ def key_name(public: Ed25519PublicKey) -> str:
     return sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw))[:16]
 
 
+def rests_on(op: Operation, direction: Direction, at: Instant) -> tuple[str, ...]:
+    """The ids, sorted, of the approvals that a step rests on: those that stand, whatever their date for an undo."""
+    return tuple(sorted(a.id for a in op.standing(None if direction is Direction.UNDO else at)))
+
+
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """Signs warrants for the steps of approved plans. No model ever holds one."""
@@ -90,7 +95,7 @@ class Issuer:
             preview=step.preview.digest,
             system=step.system,
             system_digest=step.system_digest,
-            approvals=tuple(sorted(a.id for a in op.approvals)),
+            approvals=rests_on(op, direction, at),
             constitution=op.constitution,
             issued=at,
             expires=at + self.lifetime,

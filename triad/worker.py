@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
-from operations.canonical import new_id
-from operations.errors import LedgerUnavailable, StageConflict, TriadError
+from operations.canonical import new_id, now
+from operations.errors import Conflict, LedgerUnavailable, StageConflict, TriadError
 from operations.events import ConstitutionAmended
 from operations.operation import Operation
 from operations.stages import Stage
@@ -36,6 +36,13 @@ _WAKING: Final = frozenset(
     }
 )
 _LEASE_SECONDS: Final = 30
+_FENCE_SECONDS: Final = 5
+"""Seconds before the end of a lease that could not be renewed at which the work in hand is stopped."""
+_RETRY_SECONDS: Final = 1
+_LONGEST_REST: Final = 60
+"""Seconds after which the sweep looks again at what waits for people or for its time."""
+_RESTING: Final = frozenset({Stage.PLANNED, Stage.APPROVED, Stage.HALTED})
+_PAGE: Final = 500
 
 
 class Worker:
@@ -53,11 +60,13 @@ class Worker:
         self._waiting: set[str] = set()
         self._again: set[str] = set()
         self._busy: set[str] = set()
+        self._rests: dict[str, float] = {}
         self.name = new_id("wk")
         self.where = f"{socket.gethostname()}:{os.getpid()}"
 
     def poke(self, ident: str) -> None:
         """Say that something may have to be done for an operation."""
+        self._rests.pop(ident, None)
         if ident in self._busy:
             self._again.add(ident)
         elif ident not in self._waiting:
@@ -91,8 +100,10 @@ class Worker:
                     if entry.kind in _WAKING and entry.operation:
                         self.poke(entry.operation)
                     elif entry.kind == "crown.released":
+                        self._rests.clear()
                         await self._find()
                     elif isinstance(entry.event, ConstitutionAmended):
+                        self._rests.clear()
                         self._law.expect(entry.event.enacted)
             except LedgerUnavailable:
                 _LOG.warning("ledger unavailable, listening again")
@@ -107,8 +118,25 @@ class Worker:
             await asyncio.sleep(self._sweep_seconds)
 
     async def _find(self) -> None:
-        for op in await self._ledger.operations(stages=WORKABLE, limit=1000):
-            self.poke(op.id)
+        """Poke all that may have something to do, oldest first, but for what is known to rest."""
+        at, after = asyncio.get_running_loop().time(), None
+        self._rests = {ident: until for ident, until in self._rests.items() if until > at}
+        while page := await self._ledger.waiting(WORKABLE, after=after, limit=_PAGE):
+            for ident in page:
+                if ident not in self._rests:
+                    self.poke(ident)
+            after = page[-1]
+
+    def _rest(self, op: Operation) -> None:
+        """Let the sweep pass by an operation that has nothing to do until a known time, or until somebody acts."""
+        if op.stage not in _RESTING:
+            return
+        times = (op.request.scheduled_time, op.proposal.expires if op.proposal else None)
+        ahead = [time for time in times if time is not None and time > now()]
+        if op.stage is Stage.APPROVED and op.request.scheduled_time not in ahead:
+            return  # its time has come and something else is in its way, which may pass at any moment
+        left = min([(time - now()).total_seconds() for time in ahead] + [_LONGEST_REST])
+        self._rests[op.id] = asyncio.get_running_loop().time() + left
 
     async def _work(self) -> None:
         while True:
@@ -130,21 +158,89 @@ class Worker:
                     self.poke(ident)
 
     async def advance(self, ident: str) -> Operation | None:
-        """Carry one operation as far as it goes; None when another worker holds it."""
+        """Carry one operation as far as it goes; None when another worker holds it.
+
+        Raises:
+            Conflict: `lease-lost`: the claim could not be prolonged in time, and what was in hand has been stopped.
+        """
+        asked = asyncio.get_running_loop().time()
         epoch = await self._ledger.claim(ident, self.name, _LEASE_SECONDS)
         if epoch is None:
             return None
-        renewing = asyncio.create_task(self._renew(ident, epoch))
+        working = asyncio.create_task(self._resume(ident, epoch))
+        holding = asyncio.create_task(self._hold(ident, epoch, asked))
         try:
-            op = await self._ledger.load(ident)
-            return await self._flow.resume(op.model_copy(update={"epoch": epoch}))
+            await asyncio.wait({working, holding}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            renewing.cancel()
-            await self._ledger.release(ident, self.name, epoch)
+            await _to_the_end(asyncio.create_task(self._let_go(ident, epoch, working, holding)))
+        if working.cancelled():
+            raise Conflict("lease-lost", "The claim ran out; whoever comes next carries on.")
+        return working.result()
 
-    async def _renew(self, ident: str, epoch: int) -> None:
+    async def _resume(self, ident: str, epoch: int) -> Operation:
+        before = await self._ledger.load(ident)
+        after = await self._flow.resume(before.model_copy(update={"epoch": epoch}))
+        if after.version == before.version:
+            self._rest(after)
+        return after
+
+    async def _hold(self, ident: str, epoch: int, asked: float) -> None:
+        """Prolong the claim for as long as that can be done; returns when it is lost or about to run out.
+
+        A renewal that fails is tried again: a short loss of the database costs nothing. Its own clock, read before the
+        database's, says when to stop.
+        """
+        loop = asyncio.get_running_loop()
+        held: float | None = asked
+        while held is not None:
+            await asyncio.sleep(held + _LEASE_SECONDS / 3 - loop.time())
+            renewing = asyncio.create_task(self._renewed(ident, epoch))
+            try:
+                await asyncio.wait({renewing}, timeout=held + _LEASE_SECONDS - _FENCE_SECONDS - loop.time())
+            finally:
+                renewing.cancel()
+            held = renewing.result() if renewing.done() else None
+        _LOG.warning("lease lost", operation=ident)
+
+    async def _renewed(self, ident: str, epoch: int) -> float | None:
+        """When the renewal that was granted had been asked for; None when another worker has taken over."""
         while True:
-            await asyncio.sleep(_LEASE_SECONDS / 3)
-            if not await self._ledger.renew(ident, self.name, epoch, _LEASE_SECONDS):
-                _LOG.warning("lease lost", operation=ident)
-                return
+            asked = asyncio.get_running_loop().time()
+            try:
+                held = await self._ledger.renew(ident, self.name, epoch, _LEASE_SECONDS)
+            except LedgerUnavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return asked if held else None
+
+    async def _let_go(
+        self, ident: str, epoch: int, working: "asyncio.Task[Operation]", holding: "asyncio.Task[None]"
+    ) -> None:
+        """Stop what is in hand, see that its last record has landed, and only then give the claim back.
+
+        What does not end in time is not given back: the claim runs out by itself.
+        """
+        try:
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+            async with asyncio.timeout(_LEASE_SECONDS / 2):
+                await self._ledger.landed(ident)
+                await self._ledger.release(ident, self.name, epoch)
+        except (LedgerUnavailable, TimeoutError):
+            _LOG.warning("claim left to run out", operation=ident)
+        finally:
+            holding.cancel()
+
+
+async def _to_the_end(task: "asyncio.Task[None]") -> None:
+    """Wait for a task even when cancelled meanwhile; the cancellation is not lost."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()

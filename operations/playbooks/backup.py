@@ -8,6 +8,7 @@ import asyncio
 import shlex
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -19,10 +20,10 @@ from operations.evidence import Check, Effect, Outcome, Preview, Probe, Snapshot
 from operations.playbook import Call, Playbook, Target
 from operations.playbooks import backup_set as backups
 from operations.playbooks import folder as files
-from operations.playbooks.backup_checks import archive_checks, names_in
+from operations.playbooks.backup_checks import LIST_SECONDS, archive_checks, names_in
 from operations.playbooks.backup_set import Manifest
 from operations.playbooks.postgres_digests import PINNED, digests, user_tables
-from operations.playbooks.postgres_programs import environment, execute, program
+from operations.playbooks.postgres_programs import environment, execute, handed, program
 from operations.playbooks.postgres_session import Timeouts, quoted, required, session, to_the_end
 from operations.systems import BackupFolder, SystemKind
 
@@ -93,50 +94,48 @@ class CreateBackup(Playbook[CreateArguments]):
         size = await _database_size(target, "before")
         with files.opened_folder(system.path) as folder:
             _enough(folder, size, args)
-            there = await asyncio.to_thread(backups.names, folder, system.database)
+            there = await files.to_the_end(partial(backups.names, folder, system.database))
         return Snapshot(summary=f"{len(there)} backups.", facts={"backups": list(there)})
 
     async def run(self, args: CreateArguments, target: Target, call: Call) -> Outcome:
         """Dump and digest under one snapshot, flush, check that the archive can be read, give it its name."""
         system = _system(target)
         with files.opened_folder(system.path) as folder, files.locked(folder):
-            made = await asyncio.to_thread(backups.made_by, folder, system.database, call.key)
+            made = await files.to_the_end(partial(backups.made_by, folder, system.database, call.key))
             if made is not None:
                 return _made(made)
-            await asyncio.to_thread(backups.sweep, folder, system.database)
+            await files.to_the_end(partial(backups.sweep, folder, system.database))
             _enough(folder, await _database_size(target, call.key), args)
             name = backups.name_for(system.database, call.key, now())
             try:
                 made = await self._make(args, target, call, folder, name)
-                await asyncio.to_thread(backups.publish, folder, made)
+                await files.to_the_end(partial(backups.publish, folder, made))
             except BaseException:
-                await to_the_end(asyncio.to_thread(backups.sweep, folder, system.database))
+                await files.to_the_end(partial(backups.sweep, folder, system.database))
                 raise
         await call.progress(1.0, f"{made.name} is whole")
         return _made(made)
 
     async def _make(self, args: CreateArguments, target: Target, call: Call, folder: int, name: str) -> Manifest:
         system, started = _system(target), now()
-        path = f"{system.path}/{backups.partial(name)}/{backups.ARCHIVE}"
-        await asyncio.to_thread(backups.begin, folder, name)
-        async with session(target.credential, call.key, args, PINNED) as opened:
-            connection = opened.connection
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                tables = await user_tables(connection)
-                if tables:
-                    locked = ", ".join(f"ONLY {quoted(*table)}" for table in tables)
-                    await connection.execute(f"LOCK TABLE {locked} IN ACCESS SHARE MODE")
-                snapshot = await connection.fetchval("SELECT pg_catalog.pg_export_snapshot()")
-                about = await connection.fetchrow(_ABOUT)
-                await call.progress(0.1, f"pg_dump of {len(tables)} tables")
-                argv = [program("pg_dump"), *_dump_options(args, snapshot), f"--file={path}"]
-                _, found = await together(
-                    _dump(argv, required(target.credential), call.key, self.timeout.total_seconds()),
-                    digests(connection, tables),
-                )
-        await call.progress(0.8, "flushing and reading back")
-        size, digest = await asyncio.to_thread(backups.flushed, folder, name)
-        await _readable(path)
+        with backups.begun(folder, name) as archive:
+            async with session(target.credential, call.key, args, PINNED) as opened:
+                connection = opened.connection
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    tables = await user_tables(connection)
+                    if tables:
+                        locked = ", ".join(f"ONLY {quoted(*table)}" for table in tables)
+                        await connection.execute(f"LOCK TABLE {locked} IN ACCESS SHARE MODE")
+                    snapshot = await connection.fetchval("SELECT pg_catalog.pg_export_snapshot()")
+                    about = await connection.fetchrow(_ABOUT)
+                    await call.progress(0.1, f"pg_dump of {len(tables)} tables")
+                    _, found = await together(
+                        _dump(archive, snapshot, args, target, call.key),
+                        digests(connection, tables),
+                    )
+            await call.progress(0.8, "flushing and reading back")
+            size, digest = await files.to_the_end(partial(backups.flushed, archive))
+            await _readable(archive)
         return Manifest(
             name=name,
             key=call.key,
@@ -154,7 +153,7 @@ class CreateBackup(Playbook[CreateArguments]):
         del args
         system = _system(target)
         with files.opened_folder(system.path) as folder:
-            there = await asyncio.to_thread(backups.names, folder, system.database)
+            there = await files.to_the_end(partial(backups.names, folder, system.database))
             new = [name for name in there if name not in names_in(before)]
             exists = Check(
                 name="backup-exists",
@@ -169,13 +168,13 @@ class CreateBackup(Playbook[CreateArguments]):
         del args
         system, removed = _system(target), list[str]()
         with files.opened_folder(system.path) as folder, files.locked(folder):
-            swept = await asyncio.to_thread(backups.sweep, folder, system.database)
-            for name in await asyncio.to_thread(backups.names, folder, system.database):
+            swept = await files.to_the_end(partial(backups.sweep, folder, system.database))
+            for name in await files.to_the_end(partial(backups.names, folder, system.database)):
                 if name in names_in(snapshot) or not name.endswith(backups.mark(call.key)):
                     continue
-                made = await asyncio.to_thread(backups.manifest, folder, name, system.database)
+                made = await files.to_the_end(partial(backups.manifest, folder, name, system.database))
                 if backups.stem(made.key) == backups.stem(call.key):
-                    await asyncio.to_thread(backups.discard, folder, name)
+                    await files.to_the_end(partial(backups.discard, folder, name))
                     removed.append(name)
         return Outcome(
             summary=f"Removed {len(removed)} backups that this step had made.",
@@ -188,7 +187,7 @@ class CreateBackup(Playbook[CreateArguments]):
         del args
         system = _system(target)
         with files.opened_folder(system.path) as folder:
-            there = await asyncio.to_thread(backups.names, folder, system.database)
+            there = await files.to_the_end(partial(backups.names, folder, system.database))
         old = names_in(snapshot)
         new, gone = [name for name in there if name not in old], [name for name in old if name not in there]
         return (
@@ -206,7 +205,7 @@ class CreateBackup(Playbook[CreateArguments]):
         system = _system(target)
         try:
             with files.opened_folder(system.path) as folder, files.locked(folder):
-                made = await asyncio.to_thread(backups.made_by, folder, system.database, key)
+                made = await files.to_the_end(partial(backups.made_by, folder, system.database, key))
         except PlaybookFailed:
             return Probe.UNKNOWN
         return Probe.NOT_HAPPENED if made is None else Probe.HAPPENED
@@ -262,14 +261,17 @@ def _dump_options(args: Timeouts, snapshot: str) -> tuple[str, ...]:
     )
 
 
-async def _dump(argv: list[str], dsn: str, key: str, seconds: float) -> None:
-    finished = await execute(argv, environment(dsn, key), seconds)
+async def _dump(archive: int, snapshot: str, args: Timeouts, target: Target, key: str) -> None:
+    argv = [program("pg_dump"), *_dump_options(args, snapshot), f"--file={handed(archive)}"]
+    seconds = CreateBackup.timeout.total_seconds()
+    finished = await execute(argv, environment(required(target.credential), key), seconds, files=(archive,))
     if finished.code != 0:
         raise PlaybookFailed("dump-failed", f"pg_dump ended with {finished.code}: {finished.complaint}")
 
 
-async def _readable(path: str) -> None:
-    finished = await execute([program("pg_restore"), "--list", path], {"LC_ALL": "C"}, 600)
+async def _readable(archive: int) -> None:
+    argv = [program("pg_restore"), "--list", handed(archive)]
+    finished = await execute(argv, {"LC_ALL": "C"}, LIST_SECONDS, files=(archive,))
     if finished.code != 0:
         raise PlaybookFailed("archive-unreadable", f"pg_restore cannot read the new archive: {finished.complaint}")
 

@@ -1,13 +1,14 @@
 """What is looked at to believe in a backup: read-only, with the observing credential."""
 
-import asyncio
+from functools import partial
 from typing import Final
 
 from operations.errors import PlaybookFailed
 from operations.evidence import Check, Snapshot
 from operations.playbook import Target
 from operations.playbooks import backup_set as backups
-from operations.playbooks.postgres_programs import execute, program
+from operations.playbooks import folder as files
+from operations.playbooks.postgres_programs import execute, handed, program
 from operations.playbooks.postgres_session import session
 from operations.systems import BackupFolder
 
@@ -30,15 +31,16 @@ async def archive_checks(folder: int, name: str, target: Target) -> tuple[Check,
     """Whether a backup's manifest is ours and of this database, its archive unchanged, and readable to its end."""
     system: BackupFolder = target.expect(BackupFolder)
     try:
-        manifest = await asyncio.to_thread(backups.manifest, folder, name, system.database)
-        size, digest = await asyncio.to_thread(backups.measured, folder, name)
+        with backups.opened(folder, name) as backup, files.opened_file(backup, backups.ARCHIVE) as archive:
+            manifest = await files.to_the_end(partial(backups.manifest_in, backup, name, system.database))
+            size, digest = await files.to_the_end(partial(files.measured, archive))
+            listed = await tables_listed(archive)
     except PlaybookFailed as error:
         return (
             Check(name="archive-matches-manifest", passed=False, expected="manifest and archive", observed=str(error)),
         )
     async with session(target.credential, "check") as opened:
         row = await opened.connection.fetchrow(_IDENTITY)
-    listed = await tables_listed(f"{system.path}/{name}/{backups.ARCHIVE}")
     return (
         Check(
             name="archive-matches-manifest",
@@ -61,9 +63,10 @@ async def archive_checks(folder: int, name: str, target: Target) -> tuple[Check,
     )
 
 
-async def tables_listed(path: str) -> int | None:
-    """How many tables with data pg_restore lists in an archive; None when it cannot read it."""
-    finished = await execute([program("pg_restore"), "--list", path], {"LC_ALL": "C"}, LIST_SECONDS)
+async def tables_listed(archive: int) -> int | None:
+    """How many tables with data pg_restore lists in an open archive; None when it cannot read it."""
+    argv = [program("pg_restore"), "--list", handed(archive)]
+    finished = await execute(argv, {"LC_ALL": "C"}, LIST_SECONDS, files=(archive,))
     if finished.code != 0:
         return None
     entries = [line for line in finished.output.decode(errors="replace").splitlines() if not line.startswith(";")]

@@ -1,10 +1,11 @@
 """The proof that a backup can be restored: into a scratch database, compared table by table, dropped again."""
 
-import asyncio
+import contextlib
 import fcntl
 import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
@@ -18,7 +19,7 @@ from operations.playbooks import folder as files
 from operations.playbooks.backup_checks import archive_checks, names_in
 from operations.playbooks.backup_set import Manifest, Proof
 from operations.playbooks.postgres_digests import PINNED, TableDigest, digests, user_tables
-from operations.playbooks.postgres_programs import environment, execute, program
+from operations.playbooks.postgres_programs import environment, execute, handed, program
 from operations.playbooks.postgres_relations import some
 from operations.playbooks.postgres_scratch import scratch, standing, sweep
 from operations.playbooks.postgres_session import Timeouts, required, session
@@ -60,13 +61,14 @@ class RestoreTest(Playbook[RestoreArguments]):
     tier: ClassVar[int] = 1
     effect: ClassVar[Effect] = Effect.IDEMPOTENT
     reversible: ClassVar[bool] = True
+    only_tests: ClassVar[bool] = True
     timeout: ClassVar[timedelta] = timedelta(hours=4)
 
     async def preview(self, args: RestoreArguments, target: Target) -> Preview:
         """The statements and the command. SCRATCH is chosen when it runs, and so is the newest backup."""
         system = _system(target)
         with files.opened_folder(system.path) as folder:
-            there = await asyncio.to_thread(backups.names, folder, system.database)
+            there = await files.to_the_end(partial(backups.names, folder, system.database))
         if args.backup is not None and args.backup not in there:
             raise InvalidRequest("unknown-backup", "The folder has no backup of that name.", field="backup")
         name = args.backup or "NEWEST"
@@ -92,10 +94,12 @@ class RestoreTest(Playbook[RestoreArguments]):
         system = _system(target)
         program("pg_restore")
         with files.opened_folder(system.path) as folder:
-            name = await asyncio.to_thread(_chosen, folder, system, args)
-            manifest = await asyncio.to_thread(_whole, folder, system, name)
-            there = await asyncio.to_thread(backups.names, folder, system.database)
-            proven = [str(p.tested) for item in there for p in await asyncio.to_thread(backups.proofs, folder, item)]
+            name = await files.to_the_end(partial(_chosen, folder, system, args))
+            manifest = await files.to_the_end(partial(_whole, folder, name, system))
+            there = await files.to_the_end(partial(backups.names, folder, system.database))
+            proven = [
+                str(p.tested) for item in there for p in await files.to_the_end(partial(backups.proofs, folder, item))
+            ]
         return Snapshot(
             summary=f"{name}: {len(manifest.tables)} tables, {manifest.rows} rows.",
             facts={"taken": instant_text(now()), "backup": name, "backups": list(there), "proofs": len(proven)},
@@ -105,18 +109,24 @@ class RestoreTest(Playbook[RestoreArguments]):
         """Restore, compare, drop, and write the proof."""
         system, dsn = _system(target), required(target.credential)
         with files.opened_folder(system.path) as folder:
-            name = await asyncio.to_thread(_chosen, folder, system, args)
-            with backups.opened(folder, name, fcntl.LOCK_SH):
-                manifest = await asyncio.to_thread(_whole, folder, system, name)
+            name = await files.to_the_end(partial(_chosen, folder, system, args))
+            with (
+                backups.opened(folder, name, fcntl.LOCK_SH) as backup,
+                contextlib.ExitStack() as stack,
+            ):
+                manifest = await files.to_the_end(partial(backups.manifest_in, backup, name, system.database))
+                archive = stack.enter_context(files.opened_file(backup, backups.ARCHIVE))
+                await files.to_the_end(partial(_unchanged, archive, manifest))
                 async with session(dsn, call.key, args, {"idle_session_timeout": "0"}) as opened:
                     swept = await sweep(opened.connection)
                     server = opened.connection.get_server_version().major
                     async with scratch(opened.connection, dsn, call.key, manifest) as database:
                         await call.progress(0.2, f"pg_restore of {name}")
-                        await _restore(f"{system.path}/{name}/{backups.ARCHIVE}", dsn, call.key, database)
+                        await _restore(archive, dsn, call.key, database)
                         await call.progress(0.6, f"comparing {len(manifest.tables)} tables")
                         async with session(dsn, call.key, args, PINNED, database=database) as inside:
                             found = await digests(inside.connection, await user_tables(inside.connection))
+                await files.to_the_end(partial(_unchanged, archive, manifest))
                 _same(manifest, found)
                 proof = Proof(
                     key=call.key,
@@ -128,7 +138,7 @@ class RestoreTest(Playbook[RestoreArguments]):
                     tables=len(found),
                     rows=sum(table.rows for table in found),
                 )
-                await asyncio.to_thread(backups.prove, folder, proof)
+                await files.to_the_end(partial(backups.prove, folder, proof))
         await call.progress(1.0, f"{name} can be restored")
         return Outcome(
             summary=f"{name} restored: {proof.tables} tables with {proof.rows} rows equal the manifest.",
@@ -147,10 +157,16 @@ class RestoreTest(Playbook[RestoreArguments]):
         system = _system(target)
         taken = datetime.fromisoformat(str(before.facts["taken"]))
         with files.opened_folder(system.path) as folder:
-            there = [args.backup] if args.backup else await asyncio.to_thread(backups.names, folder, system.database)
-            proofs = [proof for name in there for proof in await asyncio.to_thread(backups.proofs, folder, name)]
+            there = (
+                [args.backup]
+                if args.backup
+                else await files.to_the_end(partial(backups.names, folder, system.database))
+            )
+            proofs = [
+                proof for name in there for proof in await files.to_the_end(partial(backups.proofs, folder, name))
+            ]
             proof = max((p for p in proofs if p.tested >= taken), key=lambda p: p.tested, default=None)
-            agreed = proof is not None and await asyncio.to_thread(_agrees, folder, system, proof)
+            agreed = proof is not None and await files.to_the_end(partial(_agrees, folder, system, proof))
             archive = await archive_checks(folder, proof.backup, target) if proof else ()
         async with session(target.credential, "check") as opened:
             left = await standing(opened.connection)
@@ -170,8 +186,8 @@ class RestoreTest(Playbook[RestoreArguments]):
         del args, snapshot
         system, removed = _system(target), 0
         with files.opened_folder(system.path) as folder:
-            for name in await asyncio.to_thread(backups.names, folder, system.database):
-                removed += await asyncio.to_thread(backups.disprove, folder, name, call.key)
+            for name in await files.to_the_end(partial(backups.names, folder, system.database)):
+                removed += await files.to_the_end(partial(backups.disprove, folder, name, call.key))
         return Outcome(summary=f"Removed {removed} proofs.", changed=bool(removed), facts={"removed": removed})
 
     async def undone(self, args: RestoreArguments, target: Target, snapshot: Snapshot) -> tuple[Check, ...]:
@@ -179,7 +195,7 @@ class RestoreTest(Playbook[RestoreArguments]):
         del args
         system = _system(target)
         with files.opened_folder(system.path) as folder:
-            old = [await asyncio.to_thread(backups.proofs, folder, name) for name in names_in(snapshot)]
+            old = [await files.to_the_end(partial(backups.proofs, folder, name)) for name in names_in(snapshot)]
         count, expected = sum(map(len, old)), snapshot.facts.get("proofs")
         return (
             Check(
@@ -205,16 +221,21 @@ def _chosen(folder: int, system: BackupFolder, args: RestoreArguments) -> str:
     return args.backup or there[-1]
 
 
-def _whole(folder: int, system: BackupFolder, name: str) -> Manifest:
+def _whole(folder: int, name: str, system: BackupFolder) -> Manifest:
     manifest = backups.manifest(folder, name, system.database)
-    if backups.measured(folder, name) != (manifest.bytes, manifest.sha256):
-        raise PlaybookFailed("archive-corrupt", f"The archive of {name} is not what its manifest says.")
+    with backups.opened(folder, name) as backup, files.opened_file(backup, backups.ARCHIVE) as archive:
+        _unchanged(archive, manifest)
     return manifest
+
+
+def _unchanged(archive: int, manifest: Manifest) -> None:
+    if files.measured(archive) != (manifest.bytes, manifest.sha256):
+        raise PlaybookFailed("archive-corrupt", f"The archive of {manifest.name} is not what its manifest says.")
 
 
 def _agrees(folder: int, system: BackupFolder, proof: Proof) -> bool:
     try:
-        manifest = _whole(folder, system, proof.backup)
+        manifest = _whole(folder, proof.backup, system)
     except PlaybookFailed:
         return False
     said = (proof.sha256, proof.manifest, proof.tables, proof.rows)
@@ -243,8 +264,9 @@ def _restore_options(database: str) -> tuple[str, ...]:
     )
 
 
-async def _restore(path: str, dsn: str, key: str, database: str) -> None:
-    argv = [program("pg_restore"), *_restore_options(database), path]
-    finished = await execute(argv, environment(dsn, key), RestoreTest.timeout.total_seconds())
+async def _restore(archive: int, dsn: str, key: str, database: str) -> None:
+    argv = [program("pg_restore"), *_restore_options(database), handed(archive)]
+    seconds = RestoreTest.timeout.total_seconds()
+    finished = await execute(argv, environment(dsn, key), seconds, files=(archive,))
     if finished.code != 0:
         raise PlaybookFailed("restore-failed", f"pg_restore ended with {finished.code}: {finished.complaint}")

@@ -162,10 +162,19 @@ def manifest(folder: int, name: str, system: str) -> Manifest:
         PlaybookFailed: `unknown-backup`; `foreign-file` for a folder that is not a backup of this database made by us.
     """
     with opened(folder, name) as backup:
-        try:
-            found = Manifest.model_validate_json(_document(backup, MANIFEST))
-        except (ValidationError, PlaybookFailed):
-            raise PlaybookFailed("foreign-file", f"{name} has no manifest of ours.") from None
+        return manifest_in(backup, name, system)
+
+
+def manifest_in(backup: int, name: str, system: str) -> Manifest:
+    """The manifest in the open folder of the backup called `name`.
+
+    Raises:
+        PlaybookFailed: `foreign-file`.
+    """
+    try:
+        found = Manifest.model_validate_json(_document(backup, MANIFEST))
+    except (ValidationError, PlaybookFailed):
+        raise PlaybookFailed("foreign-file", f"{name} has no manifest of ours.") from None
     if found.name != name or found.system != system:
         raise PlaybookFailed("foreign-file", f"The manifest of {name} speaks of another backup.")
     return found
@@ -185,39 +194,31 @@ def made_by(folder: int, system: str, key: str) -> Manifest | None:
     return None
 
 
-def measured(folder: int, name: str) -> tuple[int, str]:
-    """Size and SHA-256 of a backup's archive as it is now.
-
-    Raises:
-        PlaybookFailed: it is missing, or not a regular file.
-    """
-    with opened(folder, name) as backup, files.opened_file(backup, ARCHIVE) as fd:
-        return files.measured(fd)
-
-
-def begin(folder: int, name: str) -> None:
-    """Make the folder in which a backup is put together.
+@contextlib.contextmanager
+def begun(folder: int, name: str) -> Iterator[int]:
+    """Make the folder in which a backup is put together, and a descriptor of its new, empty archive.
 
     Raises:
         PlaybookFailed: the operating system refuses.
     """
     with files.failing("The new backup"):
         os.mkdir(partial(name), 0o700, dir_fd=folder)
+    with (
+        opened(folder, partial(name)) as backup,
+        files.opened_file(backup, ARCHIVE, os.O_RDWR | os.O_CREAT | os.O_EXCL) as archive,
+    ):
+        yield archive
 
 
-def flushed(folder: int, name: str) -> tuple[int, str]:
+def flushed(archive: int) -> tuple[int, str]:
     """Size and SHA-256 of a new archive, after it is safe on the disk.
 
     Raises:
         PlaybookFailed: the operating system refuses.
     """
-    with (
-        files.failing("The new archive"),
-        opened(folder, partial(name)) as backup,
-        files.opened_file(backup, ARCHIVE, os.O_RDWR) as fd,
-    ):
-        os.fsync(fd)
-        return files.measured(fd)
+    with files.failing("The new archive"):
+        os.fsync(archive)
+        return files.measured(archive)
 
 
 def publish(folder: int, found: Manifest) -> None:

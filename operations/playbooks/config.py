@@ -1,7 +1,6 @@
 """Configuration files: typed changes to named values, shown as a diff, written whole or not at all."""
 
 import asyncio
-import base64
 import difflib
 import itertools
 from typing import Annotated, ClassVar, Final, Self
@@ -81,11 +80,10 @@ def _changed(system: ConfigFile, data: bytes, args: ApplyChangeArguments) -> byt
 
 def _diff(system: ConfigFile, old: bytes, new: bytes) -> str:
     """A unified diff with secrets masked; without context lines where the file holds any."""
-    before, after = decoded(old), decoded(new)
-    hidden = secret_texts({**leaves(system.format, before), **leaves(system.format, after)})
+    hidden = (*_secrets(system, old), *_secrets(system, new))
     lines = difflib.unified_diff(
-        masked(before, hidden).splitlines(),
-        masked(after, hidden).splitlines(),
+        decoded(old).splitlines(),
+        decoded(new).splitlines(),
         fromfile=system.path,
         tofile=system.path,
         lineterm="",
@@ -94,7 +92,12 @@ def _diff(system: ConfigFile, old: bytes, new: bytes) -> str:
     text = "\n".join(lines)
     if len(text) > _DIFF_LIMIT:
         raise PlaybookFailed("diff-too-long", "The change is too long to be shown, so it cannot be approved.")
-    return text
+    return masked(text, tuple(sorted({*hidden}, key=len, reverse=True)))
+
+
+def _secrets(system: ConfigFile, data: bytes) -> tuple[str, ...]:
+    text = decoded(data)
+    return secret_texts(leaves(system.format, text), text)
 
 
 def _words(change: Change) -> str:
@@ -109,9 +112,12 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
     validation command, and renamed over it: readers see the old bytes or the new ones, never a mixture.
 
     Secrets: a change that looks like one is refused, because arguments are read by people and models. Secrets that the
-    file already holds are masked in the diff and in the command's output. The snapshot holds the original bytes, unless
-    the file holds secrets: then they stay in a copy beside the file, readable by its owner only
-    (`.triad-keep-DIGEST.NAME`; the five newest are kept), and the snapshot names it by digest.
+    file already holds, in values or remarks, are masked in the diff and in the command's output. The original bytes
+    never become evidence: they stay in a copy beside the file, readable by its owner only (`.triad-keep-DIGEST.NAME`),
+    and the snapshot names it by digest. A copy goes when it is older than 7 days and 20 newer ones are there.
+
+    Undo puts the original back only over what this change made. When the file was changed again since, by whomever, it
+    refuses (`changed-since`), the newer bytes stay, and a person decides.
 
     An interruption before the rename leaves the old file and perhaps `.triad-*.NAME`, after it the new file; the next
     run removes such files. Running again ends in the same bytes.
@@ -157,7 +163,8 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
                 "gid": seen.gid,
             },
             blast_radius=f"The file {system.path} and whatever reads it next.",
-            undo="The original bytes are put back in one rename, with owner and mode.",
+            undo="The original bytes are put back in one rename, with owner and mode. A file that was changed again "
+            "since stays as it is, and a person decides.",
         )
 
     async def before(self, args: ApplyChangeArguments, target: Target) -> Snapshot:
@@ -173,11 +180,7 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
         with opened(system.path) as (folder, name, file):
             seen = current(file)
             _changed(system, seen.data, args)
-            facts = seen.facts
-            if secret_texts(leaves(system.format, decoded(seen.data))):
-                facts["kept_as"] = keep(folder, name, seen.data)
-            else:
-                facts["original_base64"] = base64.b64encode(seen.data).decode()
+            facts: JsonObject = {**seen.facts, "kept_as": keep(folder, name, seen.data)}
         return Snapshot(summary=f"{len(seen.data)} bytes, SHA-256 {seen.digest}.", facts=facts)
 
     async def run(self, args: ApplyChangeArguments, target: Target, call: Call) -> Outcome:
@@ -214,7 +217,7 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
             return
         answer = await validate(system.validate_with, f"{place(system.path)[0]}/{temporary}")
         if not answer.valid:
-            raise PlaybookFailed("validation-failed", _observed(answer, leaves(system.format, decoded(new))))
+            raise PlaybookFailed("validation-failed", _observed(answer, _secrets(system, new)))
 
     async def checks(self, args: ApplyChangeArguments, target: Target, before: Snapshot) -> tuple[Check, ...]:
         """It parses, the changes hold, nothing else moved, owner and mode are the same, the owner's command agrees."""
@@ -223,18 +226,16 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
         if not system.validate_with:
             return found
         answer = await validate(system.validate_with, system.path)
-        hidden = await asyncio.to_thread(_leaves_or_none, system)
+        hidden = await asyncio.to_thread(_secrets_or_none, system)
         observed = _observed(answer, hidden) if hidden is not None else f"exit code {answer.code}; output withheld"
         return (*found, Check(name="owner-validates", passed=answer.valid, expected="exit code 0", observed=observed))
 
     async def undo(self, args: ApplyChangeArguments, target: Target, snapshot: Snapshot, call: Call) -> Outcome:
-        """Put the original bytes, owner and mode back, whatever stands there now.
-
-        Bytes that are neither the original nor what this change made of it are somebody else's: they stay beside the
-        file as `.triad-keep-DIGEST.NAME`.
+        """Put the original bytes, owner and mode back over what this change made of them, or where the file is gone.
 
         Raises:
-            PlaybookFailed: `snapshot-damaged`, or what the file system says; the file is as it was found.
+            PlaybookFailed: `changed-since` when the file holds neither; `snapshot-damaged`, `busy`, or what the file
+                system says; the file is as it was found.
         """
         system: ConfigFile = target.expect(ConfigFile)
         outcome = await to_the_end(lambda: self._undo(args, system, snapshot))
@@ -243,9 +244,8 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
 
     def _undo(self, args: ApplyChangeArguments, system: ConfigFile, snapshot: Snapshot) -> Outcome:
         data = original(system.path, snapshot)
-        changed, displaced = put_back(system.path, data, snapshot, _changed(system, data, args))
-        facts: JsonObject = {"displaced_as": displaced} if displaced else {}
-        return Outcome(summary="The original is back.", changed=changed, facts=facts)
+        changed = put_back(system.path, data, snapshot, _changed(system, data, args))
+        return Outcome(summary="The original is back.", changed=changed)
 
     async def undone(self, args: ApplyChangeArguments, target: Target, snapshot: Snapshot) -> tuple[Check, ...]:
         """Byte for byte the original, with its owner and mode."""
@@ -263,15 +263,15 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
         )
 
 
-def _leaves_or_none(system: ConfigFile) -> Leaves | None:
+def _secrets_or_none(system: ConfigFile) -> tuple[str, ...] | None:
     try:
-        return leaves(system.format, decoded(read(system.path).data))
+        return _secrets(system, read(system.path).data)
     except PlaybookFailed:
         return None
 
 
-def _observed(answer: Answer, found: Leaves) -> str:
-    said = masked(answer.tail, secret_texts(found)).strip()
+def _observed(answer: Answer, hidden: tuple[str, ...]) -> str:
+    said = masked(answer.tail, hidden).strip()
     return f"{answer.failure or f'exit code {answer.code}'}{': ' if said else ''}{said}"
 
 

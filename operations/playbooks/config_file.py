@@ -1,12 +1,12 @@
 """A configuration file on disk: read, replaced, kept for undo, always relative to its own folder."""
 
-import base64
-import binascii
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,6 @@ from operations.playbooks.folder import (
     chunks,
     failing,
     leftovers,
-    measured,
     opened_file,
     opened_folder,
     place,
@@ -30,8 +29,10 @@ from operations.playbooks.folder import (
 
 LIMIT: Final = 1 << 20
 """Bytes that a configuration may have."""
-_KEPT: Final = 5
-"""Side copies of a file that stay for rollbacks still to come."""
+_KEPT: Final = 20
+"""Copies of a file's originals that stay for rollbacks still to come, however old."""
+_KEPT_SECONDS: Final = 7 * 86_400
+"""Age below which a copy stays, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,13 @@ def current(file: int) -> Current:
         raise PlaybookFailed("too-large", f"The configuration is larger than {LIMIT} bytes.")
     if about.st_nlink != 1:
         raise PlaybookFailed("hard-linked", "The file has other names; replacing it would part them.")
+    return _as_it_is(file)
+
+
+def _as_it_is(file: int) -> Current:
+    about = os.fstat(file)
     with failing("the configuration"):
-        data = b"".join(chunks(file, 0, LIMIT))
+        data = b"".join(chunks(file, 0, LIMIT + 1))
     return Current(data, stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid, about.st_ino)
 
 
@@ -150,61 +156,74 @@ def _copy_name(name: str, digest: str) -> str:
 
 
 def _forget_old(folder: int, name: str) -> None:
-    copies = [entry for entry in os.listdir(folder) if entry.startswith(".triad-keep-") and entry.endswith(f".{name}")]
-    aged = sorted(copies, key=lambda entry: about.st_mtime_ns if (about := status(folder, entry)) else 0)
-    for entry in aged[:-_KEPT]:
-        remove(folder, entry)
+    pattern = re.compile(r"(\.triad-[0-9a-f]{16}\.)?\.triad-keep-[0-9a-f]{16}\." + re.escape(name))
+    copies = [entry for entry in os.listdir(folder) if pattern.fullmatch(entry)]
+    aged = sorted(((about.st_mtime, entry) for entry in copies if (about := status(folder, entry))), reverse=True)
+    for changed, entry in aged[_KEPT:]:
+        if changed < time.time() - _KEPT_SECONDS:
+            remove(folder, entry)
 
 
 def original(path: str, snapshot: Snapshot) -> bytes:
-    """The bytes that the snapshot holds or names.
+    """The bytes of which the snapshot says where they are kept.
 
     Raises:
         PlaybookFailed: `snapshot-damaged`, when they are not there or not the ones.
     """
     parent, name = place(path)
-    text, copy = snapshot.facts.get("original_base64"), snapshot.facts.get("kept_as")
     digest = str(snapshot.facts.get("sha256"))
     data = b""
-    if isinstance(text, str):
-        with contextlib.suppress(binascii.Error):
-            data = base64.b64decode(text, validate=True)
-    elif copy == _copy_name(name, digest):
-        with opened_folder(parent) as folder, opened_file(folder, copy) as file:
+    if snapshot.facts.get("kept_as") == _copy_name(name, digest):
+        with (
+            contextlib.suppress(PlaybookFailed),
+            opened_folder(parent) as folder,
+            opened_file(folder, _copy_name(name, digest)) as file,
+        ):
             data = b"".join(chunks(file, 0, LIMIT))
     if not secrets.compare_digest(sha256(data), digest):
-        raise PlaybookFailed("snapshot-damaged", "What the snapshot holds is not the original.")
+        raise PlaybookFailed("snapshot-damaged", "What was kept beside the file is not the original, or is gone.")
     return data
 
 
-def put_back(path: str, data: bytes, snapshot: Snapshot, expected: bytes) -> tuple[bool, str | None]:
-    """Make the file what the snapshot says, in one rename.
+def put_back(path: str, data: bytes, snapshot: Snapshot, made: bytes) -> bool:
+    """Make the file what the snapshot says, in one rename; whether its bytes were different.
 
-    Returns whether anything was different, and the name under which bytes stay that are neither `data` nor `expected`.
+    Only where the file holds `data`, holds `made`, or is gone: other bytes are somebody else's and stay.
+
+    Raises:
+        PlaybookFailed: `changed-since`, `changed-underneath`, `busy`; nothing was replaced.
     """
     parent, name = place(path)
     with opened_folder(parent) as folder, failing(name), contextlib.ExitStack() as stack:
-        found, displaced = None, None
+        file, seen = None, None
         if status(folder, name) is not None:
             file = stack.enter_context(opened_file(folder, name))
             stack.enter_context(alone(folder, name, file))
-            found = b"".join(chunks(file, 0, LIMIT + 1))
-            if found not in (data, expected):
-                displaced = _copy_name(name, measured(file)[1])
-                remove(folder, displaced)
-                os.link(name, displaced, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            seen = _as_it_is(file)
+            if seen.data not in (data, made):
+                raise PlaybookFailed("changed-since", "The file was changed again since; nothing was put back.")
         tidy(folder, name)
-        temporary = stage(folder, name, data, like=file if found is not None else None)
+        temporary = stage(folder, name, data, like=file)
         try:
             with opened_file(folder, temporary, os.O_WRONLY) as fresh:
                 os.fchown(fresh, number(snapshot, "uid"), number(snapshot, "gid"))
                 os.fchmod(fresh, number(snapshot, "mode"))
                 os.fsync(fresh)
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            if seen is None:
+                _appear(folder, name, temporary)
+            else:
+                swap(folder, name, temporary, seen)
         finally:
             remove(folder, temporary)
         os.fsync(folder)
-    return found != data, displaced
+    return seen is None or seen.data != data
+
+
+def _appear(folder: int, name: str, temporary: str) -> None:
+    try:
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError as error:
+        raise PlaybookFailed("changed-underneath", "Somebody else made the file meanwhile.") from error
 
 
 def number(snapshot: Snapshot, key: str) -> int:

@@ -15,7 +15,7 @@ _ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a command ended: its exit code, or a failure in words, and the end of what it wrote."""
+    """How a command ended: its exit code, or a failure in words, and the last whole lines of what it wrote."""
 
     code: int
     tail: str
@@ -53,15 +53,22 @@ async def validate(argv: tuple[str, ...], file: str, seconds: int = _SECONDS) ->
             await _read_tail(process.stdout, tail)
             code = await process.wait()
     except TimeoutError:
-        return Answer(-1, tail.decode(errors="replace"), f"it did not end within {seconds} s")
+        return Answer(-1, _lines(tail, ended=False), f"it did not end within {seconds} s")
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-    return Answer(code, tail.decode(errors="replace"))
+    return Answer(code, _lines(tail, ended=True))
 
 
 async def _read_tail(stream: asyncio.StreamReader | None, tail: bytearray) -> None:
     while stream is not None and (data := await stream.read(1 << 16)):
         tail += data
-        del tail[:-_TAIL_BYTES]
+        del tail[: -_TAIL_BYTES - 1]
+
+
+def _lines(tail: bytearray, *, ended: bool) -> str:
+    """The whole lines of a tail: half a secret would not be recognised as one."""
+    start = tail.find(b"\n") + 1 or len(tail) if len(tail) > _TAIL_BYTES else 0
+    stop = len(tail) if ended else tail.rfind(b"\n") + 1
+    return tail[start:stop].decode(errors="replace")

@@ -29,6 +29,7 @@ CREATE TABLE ledger_head (
     frontier bytea NOT NULL,
     constitution text NOT NULL,
     halted boolean NOT NULL,
+    latest timestamptz NOT NULL,
     batch bytea NOT NULL
 );
 CREATE TABLE ledger_checkpoint (
@@ -88,13 +89,13 @@ CREATE TABLE api_key (
 
 _LOCK: Final = """
 CREATE FUNCTION ledger_lock(
-    OUT o_size bigint, OUT o_frontier bytea, OUT o_constitution text, OUT o_halted boolean
+    OUT o_size bigint, OUT o_frontier bytea, OUT o_constitution text, OUT o_halted boolean, OUT o_latest timestamptz
 ) LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
 -- Nobody else appends until the end of the transaction. The head is read by a statement of its own, whose snapshot is
 -- younger than the lock.
 BEGIN
     PERFORM pg_advisory_xact_lock(500069425509);
-    SELECT size, frontier, constitution, halted INTO o_size, o_frontier, o_constitution, o_halted
+    SELECT size, frontier, constitution, halted, latest INTO o_size, o_frontier, o_constitution, o_halted, o_latest
         FROM ledger_head ORDER BY size DESC LIMIT 1;
 END
 $$;
@@ -105,14 +106,16 @@ CREATE FUNCTION ledger_commit(
     p_size bigint, p_batch bytea,
     p_entries bytea[], p_hashes bytea[], p_operations text[], p_kinds text[],
     p_levels smallint[], p_indexes bigint[], p_nodes bytea[],
-    p_new_size bigint, p_frontier bytea, p_constitution text, p_halted boolean, p_root bytea, p_note bytea,
+    p_new_size bigint, p_frontier bytea, p_constitution text, p_halted boolean, p_latest timestamptz,
+    p_root bytea, p_note bytea,
     p_ids text[], p_from integer[], p_to integer[], p_stages text[], p_tiers smallint[], p_epochs integer[],
     p_times timestamptz[],
     p_new_ids text[], p_requesters text[], p_types text[], p_emergencies boolean[], p_created timestamptz[],
     p_warrants text[], p_warrant_operations text[], p_warrant_constitutions text[],
     p_amends text,
     p_digests text[], p_bodies bytea[],
-    OUT o_committed boolean, OUT o_size bigint, OUT o_frontier bytea, OUT o_constitution text, OUT o_halted boolean
+    OUT o_committed boolean, OUT o_size bigint, OUT o_frontier bytea, OUT o_constitution text, OUT o_halted boolean,
+    OUT o_latest timestamptz
 ) LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
 -- One batch, one transaction, one round trip. Under one lock: the head must be the one the batch was built on (else
 -- the fresh head is returned and nothing is written), every operation must stand where its writer saw it, every
@@ -124,7 +127,7 @@ DECLARE
     v_done text;
 BEGIN
     v_done := pg_advisory_xact_lock(500069425509)::text;
-    SELECT size, frontier, constitution, halted INTO o_size, o_frontier, o_constitution, o_halted
+    SELECT size, frontier, constitution, halted, latest INTO o_size, o_frontier, o_constitution, o_halted, o_latest
         FROM ledger_head ORDER BY size DESC LIMIT 1;
     IF coalesce(o_size, 0) <> p_size THEN
         o_committed := false;
@@ -197,8 +200,8 @@ BEGIN
     IF p_digests IS NOT NULL THEN
         INSERT INTO evidence (digest, body) SELECT * FROM unnest(p_digests, p_bodies) ON CONFLICT DO NOTHING;
     END IF;
-    INSERT INTO ledger_head (size, frontier, constitution, halted, batch)
-        VALUES (p_new_size, p_frontier, p_constitution, p_halted, p_batch);
+    INSERT INTO ledger_head (size, frontier, constitution, halted, latest, batch)
+        VALUES (p_new_size, p_frontier, p_constitution, p_halted, p_latest, p_batch);
     INSERT INTO ledger_checkpoint (size, root, note) VALUES (p_new_size, p_root, p_note);
     v_done := pg_notify('ledger', p_new_size::text)::text;
     o_committed := true;
