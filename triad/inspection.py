@@ -10,6 +10,7 @@ from typing import Any
 from operations.errors import PlaybookFailed, Refusal
 from operations.evidence import Check, Preview, Probe, Snapshot
 from operations.playbook import Playbook, Target
+from triad.defects import seen
 
 
 async def shown(playbook: Playbook[Any], arguments: Any, target: Target) -> Preview:  # noqa: ANN401 - parsed by the playbook's own model
@@ -27,6 +28,7 @@ async def shown(playbook: Playbook[Any], arguments: Any, target: Target) -> Prev
     except TimeoutError as error:
         raise PlaybookFailed("timeout", f"{playbook.name} could not show in time what it would do.") from error
     except Exception as error:
+        seen(error, playbook.name, "shown")
         text = f"{type(error).__name__} in {playbook.name}, which was to show what it would do."
         raise PlaybookFailed("unexpected", text) from error
 
@@ -45,6 +47,7 @@ async def snapshotted(playbook: Playbook[Any], arguments: Any, target: Target) -
     except TimeoutError as error:
         raise PlaybookFailed("timeout", "Timed out before the act.") from error
     except Exception as error:
+        seen(error, playbook.name, "snapshotted")
         raise PlaybookFailed("unexpected", f"{type(error).__name__} in {playbook.name}, before the act.") from error
 
 
@@ -53,7 +56,8 @@ async def probed(playbook: Playbook[Any], arguments: Any, target: Target, snapsh
     try:
         async with asyncio.timeout(playbook.timeout.total_seconds()):
             return await playbook.probe(arguments, target, snapshot, key)
-    except Exception:  # noqa: BLE001 - not knowing is the answer, and a person is asked
+    except Exception as error:  # noqa: BLE001 - not knowing is the answer, and a person is asked
+        seen(error, playbook.name, "probed")
         return Probe.UNKNOWN
 
 
@@ -62,7 +66,8 @@ async def undone(playbook: Playbook[Any], arguments: Any, target: Target, snapsh
     try:
         async with asyncio.timeout(playbook.timeout.total_seconds()):
             return await playbook.undone(arguments, target, snapshot)
-    except Exception:  # noqa: BLE001 - none is the answer, and the rollback counts as not proven
+    except Exception as error:  # noqa: BLE001 - none is the answer, and the rollback counts as not proven
+        seen(error, playbook.name, "undone")
         return ()
 
 
@@ -80,4 +85,5 @@ async def checked(playbook: Playbook[Any], arguments: Any, target: Target, snaps
                 found = await playbook.checks(arguments, target, snapshot)
             return found
     except Exception as error:
+        seen(error, playbook.name, "checked")
         raise PlaybookFailed("unexpected", f"{type(error).__name__} in {playbook.name}.") from error

@@ -32,6 +32,7 @@ from operations.playbook import Call, Catalogue, Playbook, Target
 from operations.policy import Action
 from operations.systems import Inventory, System
 from storage.ledger import Ledger
+from triad.defects import seen
 from triad.gate import Attempted, Grounds, check, check_preview
 from triad.inspection import shown, snapshotted
 from triad.law import Law
@@ -153,6 +154,7 @@ class Runner:
         except TimeoutError:
             return await self._unknown(op, warrant, playbook, "timeout", "The step ran out of time.")
         except Exception as error:  # noqa: BLE001 - a defect in a playbook must not lose the record of what it began
+            seen(error, playbook.name, direction.value)
             text = f"{type(error).__name__} in {playbook.name}; it is not known how far it came."
             return await self._unknown(op, warrant, playbook, "unexpected", text)
         return await self._record_success(op, warrant, outcome)

@@ -124,7 +124,6 @@ async def execute(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd="/",
-            umask=0o077,
             pass_fds=tuple(files),
             start_new_session=True,
         )
