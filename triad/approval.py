@@ -3,8 +3,9 @@
 Silence, expiry and a changed constitution all mean no.
 """
 
+from datetime import datetime
+
 from agents.crown import Crown
-from operations.canonical import now
 from operations.events import OperationApproved, OperationExpired, PlanSuperseded, RulingGiven
 from operations.model import Branch, Ruling
 from operations.operation import Approval, Operation
@@ -16,16 +17,16 @@ from triad.trace import span
 from triad.turn import Turn, by_code, by_mind
 
 
-def standing(op: Operation) -> tuple[Approval, ...]:
-    """The approvals that count now: unexpired, over the plan in hand, by people other than the requester, each once."""
-    return op.standing(now())
+def standing(op: Operation, at: datetime) -> tuple[Approval, ...]:
+    """The approvals that count at a time: unexpired, over this plan, by people other than the requester, each once."""
+    return op.standing(at)
 
 
-def missing(op: Operation) -> int:
+def missing(op: Operation, at: datetime) -> int:
     """How many more distinct people have to approve."""
     if op.proposal is None:
         return 0
-    return max(0, op.proposal.quorum + op.extra_quorum - len(standing(op)))
+    return max(0, op.proposal.quorum + op.extra_quorum - len(standing(op, at)))
 
 
 def overtaken(op: Operation, law: Law) -> Act | None:
@@ -40,7 +41,7 @@ def overtaken(op: Operation, law: Law) -> Act | None:
             reasons=("Another constitution is in force; the operation is planned again.",),
         )
         return by_code(sent_back, Branch.LEGISLATIVE, op)
-    if proposal.expires <= now():
+    if proposal.expires <= law.now():
         late = OperationExpired(code="plan-expired", reasons=("Nobody decided in time, which means no.",))
         return by_code(late, Branch.LEGISLATIVE, op)
     return None
@@ -58,13 +59,13 @@ class Approvals:
         act = overtaken(op, self._law)
         if act is not None:
             return Turn(op, (act,))
-        if op.proposal is None or missing(op):
+        if op.proposal is None or missing(op, self._law.now()):
             return None
         if op.proposal.assent and not op.assented:
             return Turn(op, (await self._ask(op),))
         approved = OperationApproved(
             plan=op.proposal.plan,
-            approvals=tuple(sorted(a.id for a in standing(op))),
+            approvals=tuple(sorted(a.id for a in standing(op, self._law.now()))),
             reasons=op.proposal.reasons,
             articles=op.proposal.articles,
         )

@@ -90,7 +90,7 @@ async def assembled(blueprint: Blueprint) -> AsyncIterator[Triad]:
             minds = Minds.of(blueprint.models)
             stack.push_async_callback(minds.close)
         lifetime = timedelta(seconds=statute.in_force().numbers.warrants.expiry_seconds)
-        yield _assemble(blueprint, ledger, signer, statute, Issuer(key, lifetime), minds)
+        yield _assemble(blueprint, ledger, signer, statute, Issuer(key, lifetime, ledger.clock), minds)
 
 
 async def _statute(blueprint: Blueprint, ledger: Ledger, signer: Signer, issuer: Issuer) -> Statute:

@@ -1,10 +1,10 @@
 """Asking the constitution with the facts of the record, and putting every no on the record."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from operations.canonical import Digest, now
+from operations.canonical import Digest
 from operations.constitution import Constitution, Statute
 from operations.errors import NotAllowed, Refusal
 from operations.events import AccessDenied
@@ -49,6 +49,10 @@ class Law:
         """Another constitution came into force by the ledger; closed until the document on disk is that one."""
         self._statute.expect(digest)
 
+    def now(self) -> datetime:
+        """The time by which expiry is judged: never before the newest entry, so a clock set back revives nothing."""
+        return self._ledger.clock()
+
     async def halted(self) -> bool:
         """Whether the crown has halted everything, as far as this process knows.
 
@@ -67,7 +71,7 @@ class Law:
 
     def resource(self, op: Operation) -> Resource:
         """An operation as the constitution sees it now; the rollback plan's need is judged by its type and tier."""
-        return Resource.of(op, now(), self.environments(op))
+        return Resource.of(op, self.now(), self.environments(op))
 
     async def decide(
         self,
@@ -152,7 +156,7 @@ class Law:
         owed = [
             op
             async for op in self._emergencies()
-            if op.requester.person == principal.person and op.attempts and now() - op.requested > limit
+            if op.requester.person == principal.person and op.attempts and self.now() - op.requested > limit
         ]
         return len([op for op in owed if not await self._ratified(op)])
 

@@ -6,7 +6,7 @@ Every door (API, CLI, console, chat) calls these; each asks the constitution fir
 from datetime import timedelta
 from typing import Final, Literal
 
-from operations.canonical import canonical_record, instant_text, new_id, now
+from operations.canonical import canonical_record, instant_text, new_id
 from operations.errors import Conflict, InvalidRequest, NotFound, Refusal
 from operations.events import (
     ApprovalGiven,
@@ -82,7 +82,7 @@ class Petitions:
         """
         op = await self._waiting(principal, ident, plan, Action.APPROVE)
         expiry = self._law.in_force().numbers.tiers[op.proposal.tier if op.proposal else 3].approval_expiry_minutes
-        expires = now() + timedelta(minutes=expiry)
+        expires = self._law.now() + timedelta(minutes=expiry)
         if op.request.scheduled_time is not None and op.request.scheduled_time >= expires:
             why = (
                 f"It is to start at {instant_text(op.request.scheduled_time)}, and an approval lasts {expiry} minutes."
@@ -285,7 +285,7 @@ class Petitions:
             )
         if op.proposal.plan != plan:
             raise await self._conflict(principal, action, op, "plan-changed", "The plan has changed; read it again.")
-        if op.proposal.expires <= now():
+        if op.proposal.expires <= self._law.now():
             raise await self._conflict(
                 principal, action, op, "expired", "The time to decide has run out, which means no."
             )

@@ -6,13 +6,13 @@ The planner names playbooks, systems and arguments, within what the request fixe
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from agents.outputs import DraftStep, PlanDraft, PlanRefusal
 from agents.planner import Planner
 from agents.thought import Degraded, Thought
-from operations.canonical import digest_of, now
+from operations.canonical import digest_of
 from operations.constitution import Constitution
 from operations.errors import InvalidRequest, NotFound, PlaybookFailed, Refusal
 from operations.events import AgentDegraded, PlanProposed, PlanRefused
@@ -90,7 +90,7 @@ class Planning:
         if thought.degraded:
             fell_back = AgentDegraded(role=Branch.LEGISLATIVE, **thought.degraded.model_dump())
             acts.append(by_code(fell_back, Branch.LEGISLATIVE, op))
-        event = answer if isinstance(answer, PlanRefused) else proposed(answer)
+        event = answer if isinstance(answer, PlanRefused) else proposed(answer, self._law.now())
         acts.append(
             by_mind(event, Branch.LEGISLATIVE, op, model=thought.model, prompt=thought.prompt, tokens=thought.tokens)
         )
@@ -225,7 +225,7 @@ class Planning:
         )
 
 
-def proposed(proposal: Proposal) -> PlanProposed:
+def proposed(proposal: Proposal, at: datetime) -> PlanProposed:
     """The event that puts a bound plan on the record; the plan itself goes along as evidence."""
     plan, needs = proposal.plan, proposal.requirements
     return PlanProposed(
@@ -237,7 +237,7 @@ def proposed(proposal: Proposal) -> PlanProposed:
         assent=needs.assent,
         reasons=needs.reasons,
         articles=needs.articles,
-        expires=now() + timedelta(minutes=needs.plan_expiry_minutes),
+        expires=at + timedelta(minutes=needs.plan_expiry_minutes),
         summary=plan.summary,
         sop=plan.sop,
         body=plan,

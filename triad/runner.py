@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from operations.canonical import canonical_record, now, sha256
+from operations.canonical import canonical_record, sha256
 from operations.errors import (
     ConstitutionChanged,
     ConstitutionInvalid,
@@ -197,7 +197,7 @@ class Runner:
         ]
         if failed:
             acts.append(by_code(failed, Branch.EXECUTIVE, op))
-        if warrant.expires <= now():
+        if warrant.expires <= self._law.now():
             late = WarrantRefused("expired", "The warrant expired while the snapshot was taken.")
             await self._deny(op, warrant, warrant.step, direction, late)
             raise late
@@ -299,7 +299,7 @@ class Runner:
             inventory=self._inventory,
             constitution=constitution,
             halted=await self._law.halted(),
-            at=now(),
+            at=self._law.now(),
         )
 
     async def _deny(self, op: Operation, warrant: Warrant, number: int, direction: Direction, error: Refusal) -> None:

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from operations.canonical import now
 from operations.events import OperationStarted
 from operations.model import Branch
 from operations.operation import Operation
@@ -23,9 +22,9 @@ class Schedule:
         act = overtaken(op, self._law)
         if act is not None:
             return Turn(op, (act,))
-        if op.proposal is None or not self.due(op, now()):
+        if op.proposal is None or not self.due(op, self._law.now()):
             return None
-        if len(standing(op)) < op.proposal.quorum + op.extra_quorum:
+        if len(standing(op, self._law.now())) < op.proposal.quorum + op.extra_quorum:
             return None
         decision = await self._law.decide_for(Branch.EXECUTIVE, Action.START, op)
         if not decision.allowed:

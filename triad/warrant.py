@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -70,6 +70,7 @@ class Issuer:
 
     key: Ed25519PrivateKey
     lifetime: timedelta
+    clock: Callable[[], datetime] = now
 
     @property
     def verifying(self) -> dict[str, Ed25519PublicKey]:
@@ -80,7 +81,7 @@ class Issuer:
     def issue(self, op: Operation, step: Step, direction: Direction, attempt: int) -> Warrant:
         """A warrant for one attempt at a step of the operation's approved plan."""
         plan = op.bound_plan()
-        at = now()
+        at = self.clock()
         unsigned = Warrant(
             id=new_id("wr"),
             operation=op.id,
