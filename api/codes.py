@@ -27,7 +27,7 @@ _SEE_ARTICLES: Final = (
     "`articles` names the constitution's articles it rests on; `GET /api/v1/constitution` shows them. "
     "Somebody else may be allowed to."
 )
-_JSON: Final = "Send the body as JSON in UTF-8: whole numbers within 2^53-1, no duplicate keys, no NaN."
+_JSON: Final = "The body is no JSON, no UTF-8, or ended early. `detail` says where; send it whole, as JSON in UTF-8."
 
 CODES: Final[dict[str, Problem]] = {
     "unauthenticated": Problem(
@@ -56,7 +56,6 @@ CODES: Final[dict[str, Problem]] = {
     "method-not-allowed": Problem(405, "Not with this method", "The `Allow` header names the methods."),
     "body-timeout": Problem(408, "The body took too long", "Send it again over a better connection."),
     "stage-conflict": Problem(409, "Somebody was faster", _READ_AGAIN),
-    "already-decided": Problem(409, "You have decided already", "One person counts once. Nothing needs to be done."),
     "not-waiting": Problem(409, "It waits for no decision", _READ_AGAIN),
     "expired": Problem(409, "The time to decide is over", "Silence means no. Submit the operation again."),
     "scheduled-too-late": Problem(

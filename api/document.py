@@ -31,8 +31,8 @@ _ROUTES: Final = """\
 
 <!-- Written by `python -m api.document routes`. -->
 
-The running service describes itself in `/openapi.json` (OpenAPI 3.2). What all routes have in common stands in the
-[overview](README.md).
+The running service describes itself in `GET /openapi.json` (OpenAPI 3.2), which needs no key and is not listed
+here. What all routes have in common stands in the [overview](README.md).
 
 | route | who | what |
 |---|---|---|
@@ -46,7 +46,8 @@ _SETTINGS: Final = """\
 A setting is taken from the first place that has it: a flag, the environment, `triad.toml` in the working folder,
 `triad.toml` in the home folder, the default. Unknown settings are refused. No secret has a default, and none stands in
 the file: secrets are references, `file:/path` or `env:NAME`. `python -m api.settings FILE` says whether a file may be
-used; Triad changes its own file by an operation (`config.apply_change` on `triad-config`), which asks it.
+used; Triad changes its own file by an operation (`config.apply_change` on `triad-config`), which asks it. The systems
+it may touch stand in [systems.toml](systems.md); `database.*` is explained in [own PostgreSQL](own-postgresql.md).
 
 | in `triad.toml` | environment | default | meaning |
 |---|---|---|---|

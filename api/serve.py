@@ -1,13 +1,16 @@
 """Runs the service: one process, one event loop, the worker inside; streams are closed before anything is awaited."""
 
+import logging
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import HANDLED_SIGNALS
 
 from api.app import create_app
@@ -15,8 +18,41 @@ from api.logs import configure_logs
 from api.opening import Announce
 from api.service import Service
 from api.settings import VERSION, Settings
+from operations.errors import TriadError
+from storage.engine import BROKEN
 from triad import trace
 from triad.home import Home
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class _Startup:
+    """The application, whose failure to start is told in a sentence; a traceback only at level debug, or of a bug."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: list[Message] = []
+
+        async def held(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                failed.append(message)
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, held)
+        except BaseException as error:
+            for message in failed:
+                expected = isinstance(error, (TriadError, *BROKEN))
+                if expected:
+                    _LOG.debug("start failed", exc_info=error)
+                await send({**message, "message": str(error) or type(error).__name__} if expected else message)
+            raise
 
 
 class HttpServer(uvicorn.Server):
@@ -26,7 +62,7 @@ class HttpServer(uvicorn.Server):
         self._app = app
         super().__init__(
             uvicorn.Config(
-                app,
+                _Startup(app),
                 host=settings.server.host,
                 port=settings.server.port,
                 log_config=None,

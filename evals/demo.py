@@ -1,4 +1,4 @@
-"""The demonstration: six real operations on the home's own systems, two of them under attack, and the proof at the end.
+"""The demonstration: five real operations on the home's own systems, two of them under attack, and the proof.
 
 Nothing in here is staged beyond the attackers' scripts: the database, the backup, the configuration file, the gate and
 the ledger are the ones that `triad up` serves.
@@ -64,7 +64,7 @@ class Demo:
             ("A backup, restored into a scratch database to prove it", self.backup),
             ("An executor that is owned by an attacker", self.owned_executor),
             ("An evaluator that was bribed to say pass", self.bribed_evaluator),
-            ("The record, verified; then one byte of a copy is flipped", self.proof),
+            ("The record, verified; then one bit of a copy is flipped", self.proof),
         )
         scenes = []
         for number, (title, act) in enumerate(acts, start=1):
@@ -160,7 +160,7 @@ class Demo:
         return op
 
     async def proof(self) -> None:
-        """Verify a copy of the ledger from its bytes alone, then flip one of them."""
+        """Verify a copy of the ledger from its bytes alone, then flip one bit of them."""
         ledger = self.triad.ledger
         note = await ledger.checkpoint()
         entries = [data async for data in _all_bytes(self.triad)]

@@ -85,7 +85,7 @@ class Entry(Record):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"not an entry: {where}: {first['msg']}") from None
+            raise ValueError(": ".join(part for part in ("not an entry", where, first["msg"]) if part)) from None
         try:
             spelled = entry.encode()
         except ValueError as error:

@@ -243,7 +243,7 @@ def _read_memory(path: Path, name: str) -> Checkpoint:
     except FileNotFoundError as error:
         raise LedgerCorrupt(
             f"{path} is missing although the log's key is there: it cannot be known whether the log was rolled back. "
-            "Adopt a checkpoint that a witness or an export remembers."
+            "Restore it from a backup of the home; an older one will do."
         ) from error
     except (OSError, UnicodeDecodeError, NoteMalformed) as error:
         raise LedgerCorrupt(f"{path} does not hold a checkpoint: {error}") from error

@@ -20,6 +20,12 @@ from unittest import mock
 from api.cli import main
 
 ROOT = Path(__file__).parent.parent
+_PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it, as nohup does
+from api.cli import main
+sys.exit(main())
+"""
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -66,7 +72,7 @@ class Terminal:
     def start(self, *arguments: str, terminal: int | None = None) -> "subprocess.Popen[str]":
         """Start a command in a process of its own: with pipes, or at a terminal."""
         return subprocess.Popen(
-            [sys.executable, "-c", "import sys; from api.cli import main; sys.exit(main())", *arguments],
+            [sys.executable, "-c", _PROGRAM, *arguments],
             cwd=ROOT,
             env=self.environment() | {"PYTHONPATH": str(ROOT), "TERM": "dumb"},
             stdin=terminal or subprocess.DEVNULL,

@@ -228,6 +228,7 @@ def test_the_service_does_not_start_under_a_changed_constitution(played: tuple[T
         path.write_text(kept)
     assert process.returncode == 1
     assert "triad doctor" in err
+    assert "Traceback" not in err
     assert demo.returncode == 1
     assert "Traceback" not in told
     assert "constitution" in told

@@ -15,7 +15,7 @@ class Registered(NamedTuple):
 
 
 START: Final = (
-    Registered("demo", "local:demo", "Play six governed operations, two of them under attack, and prove the record."),
+    Registered("demo", "local:demo", "Play five governed operations, two of them under attack, and prove the record."),
     Registered(("up", "server"), "local:up", "Run the service in the foreground, with its own PostgreSQL and worker."),
     Registered("migrate", "local:migrate", "Bring the database to this version's tables."),
     Registered("doctor", "doctor:doctor", "Look at everything that Triad rests on and say what to do next."),

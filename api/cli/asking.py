@@ -20,7 +20,7 @@ class Consent:
     """do not ask"""
 
     no_input: Annotated[bool, Parameter(name="--no-input", negative=(), show_default=False)] = False
-    """never ask: without --yes that is a no"""
+    """never ask: without --yes it ends with exit code 2 where a question would stand, and nothing is done"""
 
 
 @Parameter(name="*", group="Service")

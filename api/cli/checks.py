@@ -165,7 +165,11 @@ def _ledger(known: Settings, dsn: str) -> Iterator[Finding]:
         return
     yield _clock(newest)
     yield _constitution(known, head)
-    yield warn("halt", "Everything is halted.", "triad release") if head.halted else ok("halt", "Nothing is halted.")
+    yield (
+        warn("halt", "Everything is halted.", 'triad release --reason "..."')
+        if head.halted
+        else ok("halt", "Nothing is halted.")
+    )
     yield _verified(known, dsn, note)
 
 

@@ -1,7 +1,7 @@
 """Follows an operation to its end, or until people are needed, one line an event."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from api.cli.client import V1, Client, TimeOver, segment
@@ -34,6 +34,7 @@ def follow(
         Stop: Ctrl-C or time over; the operation goes on.
     """
     path = f"{V1}/operations/{segment(ident)}"
+    _tell_of_a_halt(client)
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         for sent in client.events(f"{path}/events", after=-1, until=deadline):
@@ -58,23 +59,46 @@ def follow(
         ) from None
 
 
+_WHY: Final = '--reason "..."'
+"""Every decision goes on record with a reason; the command line demands it."""
+
+
 def waits_for(op: JsonObject) -> str | None:
     """What an operation that stands still waits for, and how to give it; None while it moves by itself."""
     ident = op["id"]
     match op["stage"]:
         case "planned" if op["missing_approvals"]:
             missing = op["missing_approvals"]
-            return f"It waits for {missing} approver{'s' if missing > 1 else ''}: triad approval approve {ident}"
+            return f"It waits for {missing} approver{'s' if missing > 1 else ''}: triad approval approve {ident} {_WHY}"
         case "approved" if op["request"].get("scheduled_time"):
             return f"It is approved and starts at {moment(op['request']['scheduled_time'])}."
         case "escalated":
-            return f"The crown asks a person to decide: triad op resolve {ident}"
+            said = f"--ruling rollback {_WHY}"
+            return f"The crown asks a person to decide (complete, rollback or fail): triad op resolve {ident} {said}"
         case "in_doubt":
-            return f"A step is in doubt. Look at the system, then: triad op reconcile {ident}"
+            said = f"--happened {_WHY}"
+            return (
+                f"A step is in doubt. Look at the system, then (or --not-happened): triad op reconcile {ident} {said}"
+            )
         case "halted":
-            return "Everything is halted: triad release"
+            return f"Execution is halted by the crown; it goes on after: triad release {_WHY}"
         case _:
             return None
+
+
+def _tell_of_a_halt(client: Client) -> None:
+    halt = client.get("/health", also=(503,)).data.get("checks", {}).get("halt", {})
+    if halt.get("status") == "warn":
+        note(f"Execution is halted by the crown; no step begins before: triad release {_WHY}")
+
+
+def _reminders(op: JsonObject) -> Iterator[str]:
+    """What the requester would otherwise learn too late: a lowered run mode, a ratification that is owed."""
+    mode = op["plan"] and op["plan"]["demands"]["mode"]
+    if mode and mode != "autonomous":
+        yield f"The plan counts in run mode {mode}: more goes before people than in autonomous mode."
+    if op["request"].get("emergency") and any(step["attempts"] for step in op["steps"]):
+        yield f"Another person has to ratify the emergency, unless one has: triad op ratify {op['id']} {_WHY}"
 
 
 def ending(op: JsonObject) -> Exit:
@@ -82,5 +106,7 @@ def ending(op: JsonObject) -> Exit:
     waiting = waits_for(op)
     for reason in op.get("reasons", ()):
         note(f"why: {reason}")
+    for line in _reminders(op):
+        note(line)
     note(waiting or f"{op['id']} is {op['stage']}.")
     return exit_of_stage(op["stage"])

@@ -20,10 +20,10 @@ _COMMANDS: Final[dict[str, str]] = {
     "rollback-plan-missing": "Say with --rollback-plan how the change would be taken back.",
     "plan-changed": "Look at it again with `triad approval show`: what you saw is not what would run.",
     "expired": "Silence means no. Ask anew with `triad run`.",
-    "not-withdrawable": "An approval can be withdrawn until the operation starts. `triad op cancel` calls it off.",
+    "not-withdrawable": 'Too late to withdraw. `triad op cancel ID --reason "..."` calls it off.',
     "not-cancellable": "`triad op show` says where it stands.",
     "not-waiting": "`triad op show` says where it stands.",
-    "already-halted": "`triad release` ends the halt.",
+    "already-halted": '`triad release --reason "..."` ends the halt.',
 }
 
 

@@ -6,8 +6,20 @@ from cyclopts import App, Parameter
 
 from api.cli.asking import CONSENT, Consent, confirm
 from api.cli.client import V1, Client, segment
-from api.cli.exits import Exit
-from api.cli.output import SHAPE, Column, JsonObject, Shape, note, out, show_list, show_one, styled
+from api.cli.exits import Exit, Stop
+from api.cli.output import (
+    ALL_FIELDS,
+    SHAPE,
+    Column,
+    JsonObject,
+    Shape,
+    fields_of,
+    note,
+    out,
+    show_list,
+    show_one,
+    styled,
+)
 from api.cli.profile import REACH, Reach
 from api.cli.requests import instant
 from api.cli.sentences import moment
@@ -51,6 +63,7 @@ def create(
         reach: the service.
         shape: of the output.
     """
+    _refuse_to_lose_the_key(shape)
     body: JsonObject = {"principal": principal, "kind": kind, "person": person or principal, "roles": list(role)}
     if expires is not None:
         body["expires"] = instant(expires)
@@ -62,6 +75,22 @@ def create(
     else:
         show_one(shape, made, lambda: styled(made["key"]), model="KeyMade", ident="fingerprint")
     return Exit.OK
+
+
+def _refuse_to_lose_the_key(shape: Shape) -> None:
+    """Refuse a form that leaves the key out, before there is a key: it could never be shown again.
+
+    Raises:
+        Stop: the key would not be printed.
+    """
+    asked = {ALL_FIELDS} if shape.json is None else {name.strip() for name in shape.json.split(",")}
+    known = {ALL_FIELDS, *fields_of("KeyMade")}
+    if shape.form == "id" or not asked & {ALL_FIELDS, "key"} or asked - known:
+        raise Stop(
+            Exit.USAGE,
+            "That form would leave the key out, which is shown only once; no key was made.",
+            following=f"Take none for the key alone, or --json=FIELDS with key: {', '.join(fields_of('KeyMade'))}.",
+        )
 
 
 @app.command(name="list")

@@ -97,7 +97,9 @@ async def _reading(dsn: str) -> AsyncIterator[Reader]:
         raise Stop(Exit.ERROR, "The database takes no connections.", str(error), following="triad doctor") from error
     try:
         yield Reader(pool)
-    except (LedgerUnavailable, NotFound) as error:
+    except NotFound as error:
+        raise Stop(Exit.ERROR, "The ledger has no entry yet.", following="`triad up` begins it.") from error
+    except LedgerUnavailable as error:
         raise Stop(Exit.ERROR, "The ledger cannot be read.", str(error), following="triad doctor") from error
     finally:
         await pool.close()

@@ -94,7 +94,7 @@ def migrate(*, home: HomeFolder = None, config: SettingsFile = None) -> int:
 
 
 def demo(*, home: HomeFolder = None) -> int:
-    """Play six governed operations on the home's own database, two of them under attack, and prove the record.
+    """Play five governed operations on the home's own systems, two of them under attack, and prove the record.
 
     Args:
         home: the installation's folder; what it holds is kept.

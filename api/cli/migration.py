@@ -2,6 +2,10 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from api.cli.exits import Exit, Stop
 from api.cli.ledgers import running, settings_of
@@ -11,6 +15,8 @@ from operations.systems import resolve_secret
 from storage import migrate as migrations
 from storage.engine import BROKEN
 from storage.roles import DatabaseRole
+
+_GRANTEES: Final = tuple(role.value for role in (DatabaseRole.APP, DatabaseRole.OBSERVER, DatabaseRole.OPERATOR))
 
 
 def migrate(folder: Path | None, config: Path | None) -> tuple[str, ...]:
@@ -36,13 +42,37 @@ def migrate(folder: Path | None, config: Path | None) -> tuple[str, ...]:
         raise Stop(Exit.ERROR, "The owner's DSN cannot be read.", *error.reasons) from error
 
 
+async def _demand_roles(owner: str) -> None:
+    """Stop before the first statement where a role is missing that the migrations grant something to."""
+    connection = await asyncpg.connect(owner)
+    try:
+        rows = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY($1)", list(_GRANTEES))
+    finally:
+        await connection.close()
+    there = {row["rolname"] for row in rows}
+    missing = [role for role in _GRANTEES if role not in there]
+    if missing:
+        raise Stop(
+            Exit.ERROR,
+            f"The server lacks the role{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
+            following="docs/operations/own-postgresql.md has the SQL that makes them.",
+        )
+
+
 def _applied(owner: str) -> tuple[str, ...]:
     async def apply() -> tuple[str, ...]:
+        await _demand_roles(owner)
         missing = await migrations.pending(owner)
         await migrations.upgrade(owner)
         return missing
 
     try:
         return asyncio.run(apply())
+    except DBAPIError as error:
+        raise Stop(
+            Exit.ERROR,
+            f"The migrations cannot be applied: {error.orig}".splitlines()[0],
+            following="docs/operations/own-postgresql.md has the SQL that prepares a database.",
+        ) from error
     except BROKEN as error:
         raise Stop(Exit.ERROR, "The database cannot be reached.", str(error), following="triad doctor") from error

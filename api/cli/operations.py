@@ -31,6 +31,12 @@ app = App(name="op", help="Operations: where they stand, what happened, and what
 
 Reason = Annotated[str, Parameter(name="--reason", metavar="TEXT")]
 
+
+def missing_text(count: int) -> str | None:
+    """How many approvals are missing, in words; None when none is."""
+    return f"{count} approval{'s' if count > 1 else ''} missing" if count else None
+
+
 _LIST: Final = (
     Column("id", lambda op: op["id"]),
     Column("stage", lambda op: op["stage"]),
@@ -52,7 +58,7 @@ _FACTS: Final = (
     Column("plan", lambda op: op["plan"] and f"{op['plan']['summary']} (version {op['plan']['version']})"),
     Column("tier", lambda op: op["plan"] and op["plan"]["demands"]["tier"]),
     Column("approvals", lambda op: "\n".join(f"{each['approver']}: {each['reason']}" for each in op["approvals"])),
-    Column("missing", lambda op: op["missing_approvals"] or None),
+    Column("waiting", lambda op: missing_text(op["missing_approvals"])),
     Column("execution", lambda op: op["execution"] and op["execution"]["report"]),
     Column("ruling", lambda op: op["ruling"]),
     Column("trace", lambda op: op["trace"]),

@@ -29,6 +29,9 @@ def trace(operation: str, /, *, home: HomeFolder = None, reach: Reach = REACH, s
     path = _file_of(operation, folder, reach)
     spans = sorted(_spans(path), key=lambda span: span["start_ns"])
     if shape.form == "table":
+        if spans:
+            total = (max(span["end_ns"] for span in spans) - spans[0]["start_ns"]) / 1e6
+            out(f"{'trace' if _TRACE.fullmatch(operation) else 'operation'} {operation}: {total:.1f} ms in all")
         for line in tree(spans):
             out(line)
     else:

@@ -24,12 +24,14 @@ _WINDOW: Final = 10_000
 _DENIALS: Final = frozenset({"auth.denied", "warrant.denied"})
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", response_class=PlainTextResponse)
 async def livez() -> Response:
     """200 while the process answers."""
     return PlainTextResponse("ok\n")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready."}})
 async def readyz(
     doors: Doors, *, verbose: Annotated[bool, Query(description="one line for each thing looked at")] = False
@@ -41,6 +43,7 @@ async def readyz(
     return PlainTextResponse("\n".join([*lines, "ready" if ready else "not ready", ""]), 200 if ready else 503)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_model=Health, responses={503: {"model": Health}})
 async def health(doors: Doors) -> Response:
     """How it is, in one sentence and by parts (application/health+json)."""
@@ -59,7 +62,9 @@ async def _checks(doors: Service) -> dict[str, HealthCheck]:
     head = await _head(doors)
     return {
         "ledger": _check(head is not None, "The ledger records.", "The ledger cannot be read."),
-        "constitution": _check(_intact(doors), "The constitution is the one in force.", "The constitution is not."),
+        "constitution": _check(
+            _intact(doors), "The constitution is the one in force.", "The constitution on disk is not the one in force."
+        ),
         "worker": _worker(doors),
         "halt": HealthCheck(
             status="warn" if head and head.halted else "pass",

@@ -6,6 +6,7 @@ Both talk to the same local service that answers at once; runs of both alternate
 """
 
 import asyncio
+import gc
 import statistics
 import sys
 import tempfile
@@ -133,6 +134,8 @@ async def measure(*, quick: bool = False) -> AsyncIterator[Row]:
         choice = ModelChoice(name="openai-chat:stub", base_url=f"http://127.0.0.1:{port}/v1")
         models = dict.fromkeys((Branch.LEGISLATIVE, Branch.EXECUTIVE, Branch.JUDICIAL, Branch.CROWN), choice)
         async with _triad(home, server, Minds.of(models)) as triad:
+            gc.collect()
+            gc.freeze()  # as the service does once it is up
             bare = _bare(triad, build_model(choice))
             governed = _governed(triad)
             for run in (bare.run, governed):
@@ -206,8 +209,12 @@ async def _triad(home: Home, server: Embedded, minds: Minds) -> AsyncIterator[Tr
         catalogue=Catalogue([Write()]),
         minds=minds,
     )
-    async with assembled(blueprint) as triad:
-        yield triad
+    try:
+        async with assembled(blueprint) as triad:
+            yield triad
+    finally:
+        trace.flush()
+        trace.configure(None, version="benchmark")
 
 
 @asynccontextmanager

@@ -207,7 +207,7 @@ class ApplyChange(Playbook[ApplyChangeArguments]):
             finally:
                 remove(folder, temporary)
         return Outcome(
-            summary=f"Changed {len(args.changes)} values.",
+            summary=f"Changed {len(args.changes)} value{'' if len(args.changes) == 1 else 's'}.",
             changed=True,
             facts={"sha256": sha256(new), "bytes": len(new), "replaced_sha256": seen.digest},
         )

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from operations.playbook import Catalogue, Playbook
 from operations.playbooks.registry import default_catalogue
@@ -20,6 +20,25 @@ fails when the two differ; `triad playbook show NAME` prints the same of the run
   system whether it happened, `once_blind` is never tried twice.
 - *Undo* says whether a rollback can bring back what was there before.
 """
+
+EXAMPLES: Final = {
+    "config.apply_change": """\
+Each change has a `path`, a list from the outermost table to the key, and either a `value` or `"remove": true`:
+
+```json
+{"changes": [
+  {"path": ["server", "port"], "value": 8080},
+  {"path": ["server", "hosts"], "value": ["a.example.com", "b.example.com"]},
+  {"path": ["server", "debug"], "remove": true}
+]}
+```
+
+A `value` is text, a whole number, true or false, or a list of these. On the command line it is a parameter
+of `triad run`: `-p 'changes=[{"path": ["server", "port"], "value": 8080}]'`, with `--type configuration` and a
+`--rollback-plan`.
+"""
+}
+"""What a table of arguments does not show, by playbook."""
 
 
 def page(catalogue: Catalogue) -> str:
@@ -59,6 +78,8 @@ def _section(playbook: Playbook[Any]) -> Iterator[str]:
         kind = _cell(_kind(about, schema.get("$defs", {})))
         yield f"| `{name}` | {kind} | {_cell(default)} | {_cell(about.get('description', ''))} |"
     yield ""
+    if playbook.name in EXAMPLES:
+        yield EXAMPLES[playbook.name]
 
 
 def _kind(about: dict[str, Any], definitions: dict[str, Any]) -> str:  # noqa: PLR0911 - one case a form of schema
