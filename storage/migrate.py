@@ -11,8 +11,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
+from operations.errors import TriadError
 from storage.engine import make_engine
+from storage.roles import DatabaseRole
 
 _LOCK: Final = 0x7472696164  # "triad"; two processes that start together migrate one after the other
 _FOLDER: Final = Path(__file__).parent / "migrations"
@@ -26,18 +29,40 @@ def configuration(connection: Connection | None = None) -> Config:
     return config
 
 
+class MigrationRefused(TriadError):
+    """The database refused a migration; nothing of it was applied."""
+
+
 async def upgrade(owner_dsn: str) -> None:
     """Bring the database to the newest revision; nothing happens when it is there already.
 
     Args:
         owner_dsn: the DSN of `triad_owner`.
+
+    Raises:
+        MigrationRefused: with the first line of what the database says.
     """
     engine = make_engine(owner_dsn, pool_size=1)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        raise MigrationRefused(str(error.orig).partition("\n")[0]) from error
     finally:
         await engine.dispose()
+
+
+async def missing_roles(dsn: str) -> tuple[str, ...]:
+    """The roles that the migrations grant something to and the server does not have."""
+    engine = make_engine(dsn, pool_size=1)
+    wanted = [role.value for role in (DatabaseRole.APP, DatabaseRole.OBSERVER, DatabaseRole.OPERATOR)]
+    try:
+        async with engine.connect() as connection:
+            rows = await connection.execute(text("SELECT rolname FROM pg_roles"))
+            there = set(rows.scalars())
+    finally:
+        await engine.dispose()
+    return tuple(role for role in wanted if role not in there)
 
 
 def _upgrade(connection: Connection) -> None:

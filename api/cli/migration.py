@@ -2,10 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Final
-
-import asyncpg
-from sqlalchemy.exc import DBAPIError
 
 from api.cli.exits import Exit, Stop
 from api.cli.ledgers import running, settings_of
@@ -15,8 +11,6 @@ from operations.systems import resolve_secret
 from storage import migrate as migrations
 from storage.engine import BROKEN
 from storage.roles import DatabaseRole
-
-_GRANTEES: Final = tuple(role.value for role in (DatabaseRole.APP, DatabaseRole.OBSERVER, DatabaseRole.OPERATOR))
 
 
 def migrate(folder: Path | None, config: Path | None) -> tuple[str, ...]:
@@ -44,13 +38,7 @@ def migrate(folder: Path | None, config: Path | None) -> tuple[str, ...]:
 
 async def _demand_roles(owner: str) -> None:
     """Stop before the first statement where a role is missing that the migrations grant something to."""
-    connection = await asyncpg.connect(owner)
-    try:
-        rows = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY($1)", list(_GRANTEES))
-    finally:
-        await connection.close()
-    there = {row["rolname"] for row in rows}
-    missing = [role for role in _GRANTEES if role not in there]
+    missing = await migrations.missing_roles(owner)
     if missing:
         raise Stop(
             Exit.ERROR,
@@ -68,10 +56,10 @@ def _applied(owner: str) -> tuple[str, ...]:
 
     try:
         return asyncio.run(apply())
-    except DBAPIError as error:
+    except migrations.MigrationRefused as error:
         raise Stop(
             Exit.ERROR,
-            f"The migrations cannot be applied: {error.orig}".splitlines()[0],
+            f"The migrations cannot be applied: {error}",
             following="docs/operations/own-postgresql.md has the SQL that prepares a database.",
         ) from error
     except BROKEN as error:
