@@ -101,7 +101,7 @@ def test_every_ignored_lint_rule_has_its_reason_beside_it() -> None:
 
 def test_no_file_names_a_machine_or_a_registry() -> None:
     machine = ["/" + "work/", "/" + "tmp/v/", "/" + "opt/pypi", "/" + "opt/wheels", "/" + "root/"]
-    registries = ["py" + "pi.org", "pythonhosted" + ".org", "npm" + "js.org", "deb.debian" + ".org"]
+    registries = ["py" + "pi.org", "python" + "hosted" + ".org", "npm" + "js.org", "deb.debian" + ".org"]
     forbidden = re.compile("|".join(re.escape(word) for word in [*machine, *registries]))
     found = {name_of(path): forbidden.findall(path.read_text(errors="replace")) for path in files()}
     assert {name: words for name, words in found.items() if words} == {}
