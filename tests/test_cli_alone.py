@@ -45,10 +45,16 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
 
         def answer() -> None:
             for each in answers:
-                connection, _ = listener.accept()
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # the test ended before the client asked for every answer
+                    return
                 with connection:
                     requests.append(connection.recv(65_536).decode())
                     connection.sendall(each)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65_536):  # closing with bytes unread would reset the client's connection
+                        pass
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
