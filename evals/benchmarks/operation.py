@@ -141,7 +141,7 @@ async def measure(*, quick: bool = False) -> AsyncIterator[Row]:
             for run in (bare.run, governed):
                 await _timed(run, 5)
             alone_bare, alone = await _alternating(bare.run, governed, rounds)
-            yield Row("operation, bare pydantic-ai", alone_bare * 1e3, "ms p50", note="6 model calls over HTTP")
+            yield Row("operation, bare pydantic-ai", alone_bare * 1e3, "ms p50", note="7 model calls over HTTP")
             ratio = alone / alone_bare
             yield Row("operation, governed and traced", alone * 1e3, "ms p50", ratio, "<= 1.15 x", "durable, sealed")
             crowd_bare, crowd = await _crowded(bare.run, governed, rounds)
