@@ -4,7 +4,7 @@ The trace id is recorded with the operation, so any worker carries the same trac
 half of the trace id; that is how a later process knows its parent without a second column.
 
 Spans are always kept as files under the home. They also go to Logfire when there is a token, and to any OTLP endpoint
-that the environment names; only then is Logfire's own machinery put in between, which costs five times a plain span.
+that the environment names; only then is Logfire's own machinery put in between, which costs several times a plain span.
 Attributes are ids, names and numbers; exceptions leave their type, never their message.
 """
 
