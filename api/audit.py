@@ -8,8 +8,8 @@ from typing import Final
 
 from api.schemas import AuditReport
 from operations.canonical import now
-from storage.checkpoint import Checkpoint, VerifierKey, parse_note
 from storage.ledger import Ledger
+from storage.verifier.checkpoint import Checkpoint, VerifierKey, parse_note
 from storage.verify import Report, verify
 
 _PAGE: Final = 2000

@@ -416,6 +416,7 @@ class EscalationResolved(Event):
     kind: Literal["escalation.resolved"] = "escalation.resolved"
     ruling: Literal["complete", "rollback", "fail"]
     by: PrincipalId
+    person: PrincipalId
     reason: Words
 
     @property
@@ -521,6 +522,80 @@ class CrownReleased(Annotation):
     reason: Words
 
 
+class LogKeyRotated(Annotation):
+    """The log signs with another key from the next entry on; keys are vkeys, `name+id+base64`.
+
+    The checkpoint over this entry is signed by both keys, so whoever trusts the old one can follow.
+    """
+
+    kind: Literal["key.rotated"] = "key.rotated"
+    previous: str = Field(max_length=400)
+    key: str = Field(max_length=400)
+    by: PrincipalId
+    person: PrincipalId
+    reason: Words
+    compromised: bool = Field(default=False, description="whether the previous key may be in somebody else's hands")
+
+
+class WitnessRefused(Annotation):
+    """A witness would not cosign a checkpoint of this log: what it saw before does not agree."""
+
+    kind: Literal["witness.refused"] = "witness.refused"
+    witness: str = Field(max_length=200, description="the witness's key name")
+    code: str
+    size: int = Field(ge=0, description="of the checkpoint that it was asked about")
+    seen: int | None = Field(default=None, ge=0, description="the size it says it saw last")
+    reasons: Sentences
+
+
+class SegmentArchived(Annotation):
+    """Entries `first` up to, not including, `end` lie verified in an archive; they stay in the ledger too."""
+
+    kind: Literal["segment.archived"] = "segment.archived"
+    first: int = Field(ge=0)
+    end: int = Field(ge=1)
+    root: Digest = Field(description="root of the tree of the first `end` entries")
+    archive: Digest = Field(description="SHA-256 of the archive's list of files with their own SHA-256")
+    by: PrincipalId
+
+
+class EvidenceExpired(Annotation):
+    """Evidence blobs were deleted because their time was over; their digests stay where they were named."""
+
+    kind: Literal["evidence.expired"] = "evidence.expired"
+    digests: tuple[Digest, ...] = Field(min_length=1, max_length=150)
+    days: int = Field(ge=1, description="how old a blob of this kind may become")
+
+
+class PersonalRecorded(Annotation):
+    """Something about a person is kept outside; `commitment` is SHA-256(salt || value)."""
+
+    kind: Literal["personal.recorded"] = "personal.recorded"
+    subject: PrincipalId
+    field: Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,39}$")]
+    commitment: Digest
+
+
+class PersonalErased(Annotation):
+    """Values and salts behind these commitments are gone for good; the commitments open no more."""
+
+    kind: Literal["personal.erased"] = "personal.erased"
+    subject: PrincipalId
+    commitments: tuple[Digest, ...] = Field(max_length=150)
+    by: PrincipalId
+    reason: Words
+
+
+class ReportStored(Annotation):
+    """An analysis of the log's entries `first` up to, not including, `end` was stored as evidence under its digest."""
+
+    kind: Literal["report.stored"] = "report.stored"
+    report: Digest
+    first: int = Field(ge=0)
+    end: int = Field(ge=0)
+    by: PrincipalId
+
+
 AnyEvent = Annotated[
     OperationRequested
     | PlanProposed
@@ -560,6 +635,13 @@ AnyEvent = Annotated[
     | ConstitutionAmended
     | EmergencyRatified
     | CrownHalted
-    | CrownReleased,
+    | CrownReleased
+    | LogKeyRotated
+    | WitnessRefused
+    | SegmentArchived
+    | EvidenceExpired
+    | PersonalRecorded
+    | PersonalErased
+    | ReportStored,
     Field(discriminator="kind"),
 ]

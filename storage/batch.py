@@ -14,7 +14,7 @@ from operations.errors import Conflict, LedgerCorrupt, StageConflict, TriadError
 from storage.draft import HeadChange, Place, Unit
 from storage.nodes import STRIDE
 from storage.signer import Signer
-from storage.tree import Frontier, empty_root, leaf_hash
+from storage.verifier.tree import Frontier, empty_root, leaf_hash
 
 _LOSERS: Final = "TR001"  # the SQLSTATE with which ledger_commit says that some units lost
 

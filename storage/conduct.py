@@ -274,7 +274,7 @@ class Conduct:
             self._report(at, Rule.RULING, f"The ruling was {op.ruling.value} already.")
 
     def _resolved(self, at: int, op: Operation, event: e.EscalationResolved) -> None:
-        if event.by == op.requester.id:
+        if op.requester.id == event.by or op.requester.person == event.person:
             self._report(at, Rule.RULING, "The requester resolves their own request.")
         if event.ruling == "complete" and not (op.verdict and op.verdict.checks_passed):
             self._report(at, Rule.RULING, "Over a failed check nobody can complete.")

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from storage.checkpoint import NoteMalformed, VerifierKey
 from storage.entry import MAX_ENTRY
+from storage.verifier.checkpoint import NoteMalformed, VerifierKey
 
 _LENGTH: Final = 4
 

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from operations.errors import LedgerCorrupt
-from storage.tree import node_hash
+from storage.verifier.tree import node_hash
 
 STRIDE: Final = 4
 """Levels from one that is stored to the next; level 0 is the leaves."""

@@ -12,11 +12,11 @@ from operations.errors import IllegalMove, LedgerCorrupt, LedgerUnavailable, Not
 from operations.model import Plan
 from operations.operation import Operation, apply, begin
 from operations.stages import Stage
-from storage import tree
 from storage.engine import BROKEN
 from storage.entry import Entry
 from storage.evidence import read_evidence
 from storage.nodes import read_nodes
+from storage.verifier import tree
 
 _KEPT_PIECES: Final = 256
 _KEPT_BYTES: Final = 64 * 1024

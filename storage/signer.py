@@ -15,8 +15,8 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from operations.errors import LedgerCorrupt, LedgerUnavailable
-from storage import checkpoint, tree
-from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey
+from storage.verifier import checkpoint, tree
+from storage.verifier.checkpoint import Checkpoint, NoteMalformed, VerifierKey
 
 _PRIVATE: Final = "PRIVATE+KEY+"
 _OTHERS: Final = 0o077

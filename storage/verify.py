@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from operations.canonical import Record
-from storage import tree
-from storage.checkpoint import Checkpoint, NoteMalformed, NoteUnverified, VerifierKey, verify_note
 from storage.copies import CopyUnreadable, read_copy
 from storage.rules import OpenStep, Problem
 from storage.semantics import Replay
+from storage.verifier import tree
+from storage.verifier.checkpoint import Checkpoint, NoteMalformed, NoteUnverified, VerifierKey, verify_note
 
 
 class Code(IntEnum):

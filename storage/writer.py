@@ -15,12 +15,12 @@ from typing import Final
 import asyncpg
 
 from operations.errors import Conflict, LedgerCorrupt, LedgerUnavailable, StageConflict, TriadError, WarrantRefused
-from storage import tree
 from storage.batch import Batch, HeadRow, Lost, Stale
 from storage.draft import Place, Unit
 from storage.engine import BROKEN
 from storage.nodes import read_nodes
 from storage.signer import Signer
+from storage.verifier import tree
 
 CAPACITY: Final = 4096
 """Units that may wait; whoever comes next waits for room."""

@@ -26,9 +26,9 @@ from operations.model import (
 )
 from operations.operation import Operation
 from operations.stages import Stage
-from storage import checkpoint, tree
-from storage.checkpoint import Checkpoint, Note, VerifierKey
 from storage.entry import Entry
+from storage.verifier import checkpoint, tree
+from storage.verifier.checkpoint import Checkpoint, Note, VerifierKey
 
 ORIGIN = "triad.example/log"
 START = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
@@ -365,7 +365,7 @@ class Logbook:
         self.add(event, branch, by, op)
 
     def resolve(self, op: str, ruling: Literal["complete", "rollback", "fail"], by: str = "cleo") -> None:
-        self.add(e.EscalationResolved(ruling=ruling, by=by, reason="So be it."), Branch.PEOPLE, by, op)
+        self.add(e.EscalationResolved(ruling=ruling, by=by, person=by, reason="So be it."), Branch.PEOPLE, by, op)
 
     def halt(self, op: str) -> None:
         self.add(e.OperationHalted(reasons=("Halt.",)), Branch.CROWN, "triad", op)
@@ -448,7 +448,9 @@ def eventful() -> Logbook:
     book.check(op, 2, passed=False)
     book.verdict(op, rollback=False)
     book.rule(op, Ruling.ESCALATE)
-    book.add(e.EscalationResolved(ruling="fail", by="cleo", reason="Not worth it."), Branch.PEOPLE, "cleo", op)
+    book.add(
+        e.EscalationResolved(ruling="fail", by="cleo", person="cleo", reason="Not worth it."), Branch.PEOPLE, "cleo", op
+    )
     stale = book.until(Stage.APPROVED)
     book.amend(book.propose())
     book.add(

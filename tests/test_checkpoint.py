@@ -5,8 +5,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import checkpoint
-from storage.checkpoint import Checkpoint, Note, NoteMalformed, NoteUnverified, Signature, VerifierKey
+from storage.verifier import checkpoint
+from storage.verifier.checkpoint import Checkpoint, Note, NoteMalformed, NoteUnverified, Signature, VerifierKey
 
 # The example of the Go reference implementation, golang.org/x/mod/sumdb/note.
 GO_VKEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"

@@ -10,12 +10,12 @@ from operations.canonical import canonical_record, new_id, sha256
 from operations.errors import Conflict, IllegalMove, LedgerCorrupt, NotFound, StageConflict, WarrantRefused
 from operations.model import Actor, Branch, Tokens
 from operations.stages import Stage
-from storage import tree
-from storage.checkpoint import Checkpoint, verify_note
 from storage.entry import Entry
 from storage.leases import MARGIN
 from storage.ledger import Act, Ledger
 from storage.signer import Signer
+from storage.verifier import tree
+from storage.verifier.checkpoint import Checkpoint, verify_note
 from tests.conftest import CONSTITUTION, ORIGIN, Database
 from tests.steps import (
     ANA,

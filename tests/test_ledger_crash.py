@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from operations import events as e
-from storage.checkpoint import Checkpoint, verify_note
 from storage.ledger import Ledger
 from storage.signer import Signer
+from storage.verifier.checkpoint import Checkpoint, verify_note
 from storage.verify import verify
 from tests.conftest import ORIGIN, Database
 

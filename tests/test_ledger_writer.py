@@ -11,10 +11,10 @@ import pytest
 from operations import events as e
 from operations.errors import LedgerCorrupt, LedgerUnavailable, StageConflict, WarrantRefused
 from operations.stages import Stage
-from storage import tree
 from storage.entry import Entry
 from storage.ledger import Act, Ledger
 from storage.signer import Signer
+from storage.verifier import tree
 from tests.conftest import ORIGIN, Database
 from tests.steps import (
     BY_ANA,

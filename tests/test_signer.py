@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from operations.errors import LedgerCorrupt, LedgerUnavailable
-from storage import checkpoint, signer, tree
-from storage.checkpoint import Checkpoint
+from storage import signer
 from storage.signer import Signer
-from storage.tree import Frontier
+from storage.verifier import checkpoint, tree
+from storage.verifier.checkpoint import Checkpoint
+from storage.verifier.tree import Frontier
 
 LOG = "triad.example/log"
 LEAVES = [tree.leaf_hash(bytes([at])) for at in range(40)]

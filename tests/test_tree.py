@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import tree
-from storage.tree import Frontier
+from storage.verifier import tree
+from storage.verifier.tree import Frontier
 
 REFERENCE_LEAVES = [
     bytes.fromhex(text)

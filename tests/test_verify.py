@@ -19,10 +19,10 @@ from operations.canonical import sha256
 from operations.evidence import Effect
 from operations.model import Branch, Ruling, Step
 from operations.stages import Stage
-from storage.checkpoint import VerifierKey
 from storage.copies import CopyUnreadable, read_copy, write_copy
 from storage.entry import MAX_ENTRY, Entry
 from storage.rules import BRANCHES, Rule
+from storage.verifier.checkpoint import VerifierKey
 from storage.verify import Code, Report, verify, verify_copy
 from tests.logbook import ADA, AGENTS, DO, KEY, LAW, NEW_LAW, UNDO, Logbook, eventful, ident, step_of
 
@@ -655,7 +655,9 @@ def an_escalation_completes_what_did_not_pass(book: Logbook) -> None:
     book.check(op, 1, passed=False)
     book.verdict(op)
     book.rule(op, Ruling.ESCALATE)
-    book.add(e.EscalationResolved(ruling="complete", by="cleo", reason="Fine."), Branch.PEOPLE, "cleo", op)
+    book.add(
+        e.EscalationResolved(ruling="complete", by="cleo", person="cleo", reason="Fine."), Branch.PEOPLE, "cleo", op
+    )
 
 
 @breach(Rule.RATIFIED)
@@ -1053,7 +1055,12 @@ def test_a_crown_officer_may_complete_what_only_the_evaluator_doubted() -> None:
     book.check(op, 1)
     book.verdict(op, judged_passed=False, passed=False)
     book.rule(op, Ruling.ESCALATE)
-    book.add(e.EscalationResolved(ruling="complete", by="cleo", reason="It is fine."), Branch.PEOPLE, "cleo", op)
+    book.add(
+        e.EscalationResolved(ruling="complete", by="cleo", person="cleo", reason="It is fine."),
+        Branch.PEOPLE,
+        "cleo",
+        op,
+    )
     assert book.ops[op].stage is Stage.COMPLETED
     assert check(book).ok
 

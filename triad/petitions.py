@@ -201,7 +201,7 @@ class Petitions:
             raise await self._conflict(
                 principal, Action.RULE, op, "checks-failed", "A check did not pass, so it cannot be completed."
             )
-        event = EscalationResolved(ruling=ruling, by=principal.id, reason=reason)
+        event = EscalationResolved(ruling=ruling, by=principal.id, person=principal.person, reason=reason)
         return await self._ledger.record(op, Act(event, actor_of(principal, op.trace)))
 
     async def ratify(self, principal: Principal, ident: str, reason: str) -> Operation:

@@ -22,11 +22,11 @@ from operations.errors import ConstitutionInvalid, LedgerCorrupt, LedgerUnavaila
 from operations.systems import resolve_secret
 from storage import migrate
 from storage.binaries import EmbeddedFailed, find_binaries, server_account
-from storage.checkpoint import Checkpoint, NoteMalformed, parse_note
 from storage.embedded import SHARED
 from storage.engine import BROKEN
 from storage.entry import Entry
 from storage.reader import Head, Reader
+from storage.verifier.checkpoint import Checkpoint, NoteMalformed, parse_note
 from storage.verify import verify
 from triad.home import Home
 

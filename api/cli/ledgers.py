@@ -14,12 +14,12 @@ from api.settings import Settings, SettingsInvalid, load_settings
 from operations.errors import LedgerUnavailable, NotFound, Refusal
 from operations.systems import resolve_secret
 from storage.binaries import EmbeddedFailed
-from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey
 from storage.embedded import Embedded
 from storage.engine import BROKEN
 from storage.reader import Reader
 from storage.roles import DatabaseRole
 from storage.signer import Signer, memory_path
+from storage.verifier.checkpoint import Checkpoint, NoteMalformed, VerifierKey
 from triad.home import Home
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from api.cli.ledgers import ask_ledger, database_of, entries_of, log_key, rememb
 from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, show_one
 from api.cli.profile import REACH, HomeFolder, Reach
 from operations.errors import LedgerCorrupt, LedgerUnavailable
-from storage.checkpoint import Checkpoint, NoteMalformed, VerifierKey, parse_note
 from storage.copies import CopyUnreadable, write_copy
 from storage.rules import Problem
+from storage.verifier.checkpoint import Checkpoint, NoteMalformed, VerifierKey, parse_note
 from storage.verify import Code, Report, verify_copy
 from storage.verify import verify as verify_entries
 from triad.home import Home

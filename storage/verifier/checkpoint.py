@@ -16,7 +16,7 @@ from typing import Final, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from storage.tree import HASH_SIZE
+from .tree import HASH_SIZE
 
 ED25519: Final = b"\x01"
 """The signature type identifier byte of plain Ed25519 signatures."""
