@@ -577,6 +577,39 @@ async def test_the_scratch_of_a_killed_restore_test_is_dropped_by_the_next_run(
     assert await scratches(database) == []
 
 
+@pytest.mark.full
+async def test_a_scratch_that_autovacuum_is_working_in_is_dropped_too(
+    database: Any, folder: Path, acting: Target
+) -> None:
+    await CREATE.run(PLAIN, acting, CALL)
+    await asyncio.to_thread(killed, "restore", "0.6", folder, str(acting.credential), "op_01/2/1")
+    (name,) = await scratches(database)
+    slow = "autovacuum_vacuum_threshold = 1, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+    async with (
+        connected(database.superuser) as server,
+        connected(database.superuser.replace(f"/{database.name}?", f"/{name}?")) as inside,
+    ):
+        await inside.execute(f"CREATE TABLE busy (n int) WITH ({slow})")
+        await inside.execute("INSERT INTO busy SELECT generate_series(1, 500000)")
+        await inside.execute("DELETE FROM busy")
+        await inside.close()
+
+        async def working() -> int:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = $1"
+            return int(await server.fetchval(query, name))
+
+        await server.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        await server.execute("SELECT pg_reload_conf()")
+        try:
+            assert await until(working, bool, 60)
+            outcome = await RESTORE.run(NEWEST, acting, Call(key="op_01/2/2"))
+        finally:
+            await server.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            await server.execute("SELECT pg_reload_conf()")
+    assert facts_of(outcome)["scratches_of_killed_runs"] == 1
+    assert await scratches(database) == []
+
+
 async def test_a_living_scratch_is_not_dropped_and_nobody_else_may_enter_it(
     database: Any, folder: Path, acting: Target
 ) -> None:

@@ -10,10 +10,13 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import asyncpg
+
 from operations.playbooks.backup_set import Manifest
 from operations.playbooks.postgres_session import quoted, session, to_the_end
 
 PREFIX: Final = "triad_scratch_"
+_ROUNDS: Final = 3
 
 _HERE: Final = "SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
 _SCRATCHES: Final = """
@@ -34,7 +37,7 @@ async def sweep(connection: Any) -> int:  # noqa: ANN401 - asyncpg has no types 
     for row in await connection.fetch(_SCRATCHES, await _prefix(connection)):
         name = row["datname"]
         if await connection.fetchval("SELECT pg_catalog.pg_try_advisory_lock($1)", _lock(name)):
-            await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+            await _remove(connection, name)
             await connection.execute("SELECT pg_catalog.pg_advisory_unlock($1)", _lock(name))
             swept += 1
     return swept
@@ -65,7 +68,24 @@ async def scratch(connection: Any, dsn: str, key: str, like: Manifest) -> AsyncI
 
 async def _drop(dsn: str, key: str, name: str) -> None:
     async with session(dsn, key) as opened:
-        await opened.connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+        await _remove(opened.connection, name)
+
+
+async def _remove(connection: Any, name: str) -> None:  # noqa: ANN401 - asyncpg has no types of its own
+    """Drop a database together with whoever is in it.
+
+    FORCE ends clients and may not end an autovacuum worker, which runs as a superuser; the plain form ends just that
+    and waits up to five seconds for it (`CountOtherDBBackends` in PostgreSQL's procarray.c).
+    """
+    drop = f"DROP DATABASE IF EXISTS {quoted(name)}"
+    for _ in range(_ROUNDS):
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(f"{drop} WITH (FORCE)")
+            return
+        with contextlib.suppress(asyncpg.ObjectInUseError):
+            await connection.execute(drop)
+            return
+    await connection.execute(f"{drop} WITH (FORCE)")
 
 
 async def _prefix(connection: Any) -> str:  # noqa: ANN401 - asyncpg has no types of its own
