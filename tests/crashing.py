@@ -1,7 +1,8 @@
-"""A worker that kills itself: run as a process of its own by the crash tests.
+"""Workers that kill themselves: forked by a process of their own, which has everything imported, for the crash tests.
 
-Arguments: application DSN, folder, operation id, how many units to record before dying, and whether the kill comes
-before or after the last of them is committed.
+Arguments: application DSN and folder. Each line of the input asks for one worker: the operation's id, how many units to
+record before dying, and whether the kill comes before or after the last of them is committed; the answer is its exit
+status, negative for a signal.
 """
 
 import asyncio
@@ -34,13 +35,25 @@ def arm(limit: int, *, after: bool) -> None:
     Ledger.record = counted  # type: ignore[method-assign,assignment] # in this process only
 
 
-async def main() -> None:
-    dsn, folder, ident, limit, when = sys.argv[1:6]
+async def work(dsn: str, folder: str, ident: str, limit: str, when: str) -> None:
+    """Advance the operation until the end, or until death."""
     database = Database(name="", owner="", app=dsn, observer="", operator="", superuser="")
     async with bench(database, Path(folder)) as made:
         arm(int(limit), after=when == "after")
         await made.triad.worker.advance(ident)
 
 
+def main() -> None:
+    """Answer each line with the end of a forked worker."""
+    for line in sys.stdin:
+        worker = os.fork()
+        if worker == 0:
+            asyncio.run(work(*sys.argv[1:3], *line.split()))
+            os._exit(0)
+        _, status = os.waitpid(worker, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

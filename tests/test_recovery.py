@@ -4,6 +4,9 @@ import asyncio
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -20,12 +23,38 @@ pytestmark = pytest.mark.anyio
 _ONCE = ("plan.proposed", "operation.approved", "operation.started", "execution.finished", "verdict.given")
 
 
-async def killed(database: Database, folder: Path, ident: str, limit: int, when: str) -> bool:
-    """Run a worker that dies at its unit number `limit`; whether it died, or came to the end before."""
+@dataclass(frozen=True)
+class Workers:
+    """The process that forks workers which die where they are told to."""
+
+    process: asyncio.subprocess.Process
+
+    async def killed(self, ident: str, limit: int, when: str) -> bool:
+        """Run a worker that dies at its unit number `limit`; whether it died, or came to the end before."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{ident} {limit} {when}\n".encode())
+        status = int(await self.process.stdout.readline())
+        assert status in {0, -signal.SIGKILL}
+        return status == -signal.SIGKILL
+
+
+@asynccontextmanager
+async def crashing(database: Database, folder: Path) -> AsyncIterator[Workers]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.crashing", database.app, str(folder), ident, str(limit), when
+        sys.executable,
+        "-m",
+        "tests.crashing",
+        database.app,
+        str(folder),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
-    return await process.wait() == -signal.SIGKILL
+    try:
+        yield Workers(process)
+    finally:
+        await process.communicate(b"")
+    assert process.returncode == 0
 
 
 async def lease_over(database: Database, ident: str) -> None:
@@ -39,25 +68,26 @@ async def test_a_kill_at_every_boundary_resumes_to_the_same_end(
     database: Database, tmp_path: Path, text: str, when: str
 ) -> None:
     end = Stage.COMPLETED if text == "good" else Stage.ROLLED_BACK
-    limit, died = 0, True
-    while died:
-        limit += 1
-        async with bench(database, tmp_path) as at:
-            note = at.notes / "note.txt"
-            note.write_text("before")
-            op = await at.submit(request(parameters={"name": "note", "text": text}))
-        died = await killed(database, tmp_path, op.id, limit, when)
-        if died:
-            await lease_over(database, op.id)
-        async with bench(database, tmp_path) as at:
-            op = await at.advance(op)
-            assert op.stage is end, (limit, op.stage, op.reasons)
-            assert note.read_text() == (text if end is Stage.COMPLETED else "before")
-            counted = Counter(await at.kinds(op))
-            assert all(counted[kind] == 1 for kind in _ONCE), (limit, counted)
-            assert counted["step.done"] == (1 if end is Stage.COMPLETED else 2)
-            report = await at.verified()
-            assert report.ok, report.problems
+    async with crashing(database, tmp_path) as workers:
+        limit, died = 0, True
+        while died:
+            limit += 1
+            async with bench(database, tmp_path) as at:
+                note = at.notes / "note.txt"
+                note.write_text("before")
+                op = await at.submit(request(parameters={"name": "note", "text": text}))
+            died = await workers.killed(op.id, limit, when)
+            if died:
+                await lease_over(database, op.id)
+            async with bench(database, tmp_path) as at:
+                op = await at.advance(op)
+                assert op.stage is end, (limit, op.stage, op.reasons)
+                assert note.read_text() == (text if end is Stage.COMPLETED else "before")
+                counted = Counter(await at.kinds(op))
+                assert all(counted[kind] == 1 for kind in _ONCE), (limit, counted)
+                assert counted["step.done"] == (1 if end is Stage.COMPLETED else 2)
+                report = await at.verified()
+                assert report.ok, report.problems
     assert limit > 5
 
 
