@@ -164,7 +164,7 @@ def ruled(ruling: Ruling) -> e.RulingGiven:
 
 
 def resolved(ruling: str) -> e.EscalationResolved:
-    return e.EscalationResolved.model_validate({"ruling": ruling, "by": "cleo", "reason": "Decided."})
+    return e.EscalationResolved.model_validate({"ruling": ruling, "by": "cleo", "person": "cleo", "reason": "Decided."})
 
 
 VERDICT = e.VerdictGiven(
@@ -225,6 +225,13 @@ ANNOTATIONS: tuple[e.Event, ...] = (
     e.EmergencyRatified(by="rita", person="rita", reason="It was one."),
     e.CrownHalted(by="cleo", reason="Drill."),
     e.CrownReleased(by="cleo", reason="Over."),
+    e.LogKeyRotated(previous="log+1+a", key="log+2+b", by="root", person="root", reason="Yearly."),
+    e.WitnessRefused(witness="w", code="fork", size=3, reasons=("Another root.",)),
+    e.SegmentArchived(first=0, end=256, root=LAW, archive=NEW_LAW, by="root"),
+    e.EvidenceExpired(digests=(LAW,), days=30),
+    e.PersonalRecorded(subject="ada", field="email", commitment=LAW),
+    e.PersonalErased(subject="ada", commitments=(LAW,), by="root", reason="She asked."),
+    e.ReportStored(report=LAW, first=0, end=9, by="root"),
 )
 
 

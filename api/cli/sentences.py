@@ -46,6 +46,13 @@ TEMPLATES: Final[dict[str, str]] = {
     "emergency.ratified": "{by} ratifies the emergency: {reason}",
     "crown.halted": "{by} halts everything: {reason}",
     "crown.released": "{by} releases the halt: {reason}",
+    "key.rotated": "{by} gives the log another key, {key}: {reason}",
+    "witness.refused": "the witness {witness} does not cosign {size} entries ({code}): {reasons}",
+    "segment.archived": "{by} archives the entries from {first} up to {end}",
+    "evidence.expired": "evidence older than {days} days is deleted: {digests}",
+    "personal.recorded": "the {field} of {subject} is kept outside: {commitment}",
+    "personal.erased": "{by} erases what is personal about {subject}: {reason}",
+    "report.stored": "{by} stores the report {report} on the entries from {first} up to {end}",
 }
 """One for each kind of event; the names in braces are the event's fields."""
 
