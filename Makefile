@@ -46,6 +46,11 @@ check: $(VENV)/.checked ## Check format, lint, types, layers, security, advisori
 bench: setup ## Measure what things cost; ARGS=--quick for a short look
 	@$(PY) -m evals.benchmarks $(ARGS)
 
+.PHONY: interop
+interop: setup ## Let other people's tools read an exported log; installs them, so run it as root on Debian; ARGS=DIR
+	@evals/interop/install.sh
+	@$(PY) -m evals.interop $(ARGS)
+
 .PHONY: format
 format: $(VENV)/.checked ## Format the code and apply the linter's safe fixes
 	$(VENV)/bin/ruff check --fix-only .
@@ -55,6 +60,7 @@ format: $(VENV)/.checked ## Format the code and apply the linter's safe fixes
 docs: setup ## Write the generated pages of the documentation anew
 	$(PY) -m operations.diagram > docs/architecture/stages.md
 	$(PY) -m operations.playbooks.document > docs/operations/playbooks.md
+	$(PY) -m storage.schema > .entry.schema.json && mv .entry.schema.json storage/verifier/entry.schema.json
 	$(PY) -m api.cli.document > docs/operations/cli.md
 	$(PY) -m api.document errors > docs/api/errors.md
 	$(PY) -m api.document routes > docs/api/routes.md

@@ -19,6 +19,9 @@ _NOTHING_CHANGED: Final = (Refusal, Rejection, ConstitutionChanged, Constitution
 _KEPT: Final = frozenset({"content-type", "location", "etag", "link", "preference-applied", "x-request-id"})
 """Headers that belong to an answer; the others are made for each response."""
 
+_REPEATED: Final = ("etag", "cache-control", "vary")
+"""Headers that 304 repeats, since it renews those of the kept answer (RFC 9110, 15.4.5)."""
+
 
 def answer(
     model: BaseModel, *, status: int = 200, etag: str | None = None, headers: Mapping[str, str] | None = None
@@ -35,7 +38,8 @@ def unless_known(request: HttpRequest, response: Response) -> Response:
     """304 without a body when `If-None-Match` names the answer's ETag (RFC 9110, 13.1.2)."""
     known = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
     if response.headers["etag"] in known or "*" in known:
-        return Response(status_code=304, headers={"ETag": response.headers["etag"]})
+        kept = {name: response.headers[name] for name in _REPEATED if name in response.headers}
+        return Response(status_code=304, headers=kept)
     return response
 
 

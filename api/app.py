@@ -11,7 +11,22 @@ from pydantic.json_schema import models_json_schema
 from api import problems
 from api.boundary import Boundary
 from api.opening import Announce, opened
-from api.routes import approvals, audit, catalogue, constitution, health, keys, meta, operations
+from api.routes import (
+    analytics,
+    approvals,
+    audit,
+    catalogue,
+    constitution,
+    evidence,
+    health,
+    keys,
+    log_keys,
+    meta,
+    mirror,
+    operations,
+    people,
+    witnesses,
+)
 from api.schemas import EntryView, ProblemDetails
 from api.service import published
 from api.settings import VERSION, Settings
@@ -25,7 +40,13 @@ _ROUTERS: Final = (
     constitution.router,
     catalogue.router,
     audit.router,
+    analytics.router,
+    mirror.router,
     keys.router,
+    log_keys.router,
+    people.router,
+    evidence.router,
+    witnesses.router,
     health.router,
     meta.router,
 )

@@ -12,13 +12,14 @@ from operations.model import Principal
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="triad"'}
 
-_SCHEME: Final = HTTPBearer(auto_error=False, bearerFormat="triad_...", description="An API key.")
+SCHEME: Final = HTTPBearer(auto_error=False, bearerFormat="triad_...", description="An API key.")
+"""How a key is sent, as the OpenAPI document says it."""
 
 
 async def authenticated(
     request: HttpRequest,
     doors: Doors,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(SCHEME)],
 ) -> Principal:
     """The principal behind the request.
 

@@ -50,7 +50,37 @@ CODES: Final[dict[str, Problem]] = {
     "unknown-amendment": Problem(
         404, "No such amendment", "`GET /api/v1/constitution/amendments` lists what was proposed."
     ),
-    "unknown-evidence": Problem(404, "No such evidence", "Its retention may be over; the digest in the ledger stays."),
+    "unknown-evidence": Problem(
+        404,
+        "No such evidence",
+        "No piece of evidence ever had that digest here. The ledger's entries name those that did.",
+    ),
+    "unknown-tile": Problem(
+        404,
+        "No such tile",
+        "The log is not large enough, or no tile has such a path. Read `/api/v1/ledger/checkpoint`.",
+    ),
+    "unknown-checkpoint": Problem(404, "No such checkpoint", "Checkpoints exist where a batch ended."),
+    "unknown-entry": Problem(
+        404, "No such entry", "The log, or the checkpoint that was asked for, does not reach there."
+    ),
+    "unknown-report": Problem(404, "No such report", "`GET /api/v1/audit/reports` lists those that were stored."),
+    "analysis-busy": Problem(409, "Another analysis is under way", "Ask again in a moment, or for a shorter range."),
+    "range-too-large": Problem(
+        422, "The range holds too many entries", "Take a later `since`, or an earlier `until`; or ask for one operation."
+    ),
+    "ledger-not-begun": Problem(404, "The ledger has no entry yet", "Come back when the service has started."),
+    "unknown-constitution": Problem(
+        404,
+        "No such constitution",
+        "`GET /api/v1/constitution/history` lists those that were in force, `GET /api/v1/constitution/amendments` "
+        "those that were proposed.",
+    ),
+    "nothing-kept": Problem(
+        404,
+        "Nothing is kept about them",
+        "It may have been erased. `GET /api/v1/people` lists about whom something is.",
+    ),
     "unknown-key": Problem(404, "No such key", "`GET /api/v1/keys` lists fingerprints."),
     "no-plan": Problem(404, "No plan yet", "Wait for `plan.proposed` on the operation's event stream."),
     "method-not-allowed": Problem(405, "Not with this method", "The `Allow` header names the methods."),
@@ -74,6 +104,15 @@ CODES: Final[dict[str, Problem]] = {
     ),
     "already-halted": Problem(409, "It is halted already", "`POST /api/v1/release` ends the halt."),
     "not-halted": Problem(409, "It is not halted", "Nothing needs to be done."),
+    "rotation-under-way": Problem(
+        409, "The log's key is being replaced already", "`GET /api/v1/ledger/keys` shows when it is done."
+    ),
+    "key-stale": Problem(409, "Another key of the log is in force", "Read `GET /api/v1/ledger/keys` and decide anew."),
+    "no-next-key": Problem(
+        409,
+        "There is no next key of the log",
+        "Its key is a secret reference. Let the setting `ledger.next_key` refer to a new one, and ask again.",
+    ),
     "nothing-changed": Problem(409, "The text is the one in force", "Propose another text."),
     "proposal-outdated": Problem(
         409, "Another amendment came first", "The text was proposed against another one. Propose it again."
@@ -91,6 +130,14 @@ CODES: Final[dict[str, Problem]] = {
     ),
     "not-an-emergency": Problem(409, "It was no emergency", "Only emergencies are ratified afterwards."),
     "already-ratified": Problem(409, "It was ratified before", "Nothing needs to be done."),
+    "evidence-needed": Problem(
+        409,
+        "The evidence is needed",
+        "Constitutions stay for ever. For evidence of an operation: wait until the operation has ended, or cancel it.",
+    ),
+    "erased-meanwhile": Problem(
+        409, "Somebody was faster", "It was erased, or replaced, at the same time. Read it again and decide anew."
+    ),
     "idempotency-in-progress": Problem(
         409, "The first request is still under way", "Wait a moment and send the same request again."
     ),
@@ -99,6 +146,17 @@ CODES: Final[dict[str, Problem]] = {
         "Another constitution is in force",
         "`in_force` is its digest. Read it at `/api/v1/constitution`, then send the request with the new "
         "`X-Constitutional-Hash`, or without one.",
+    ),
+    "evidence-expired": Problem(
+        410,
+        "The evidence was deleted: its time was over",
+        "`reasons` says when and by which rule. The digest stays in the ledger, and whoever has a copy can still show "
+        "that it is the one. See docs/operations/retention.md.",
+    ),
+    "evidence-erased": Problem(
+        410,
+        "The evidence was erased",
+        "It held something personal. `reasons` names the entry that says so; the digest stays in the ledger.",
     ),
     "plan-changed": Problem(
         412, "The plan is another one", "Read the approval again: what you saw is not what would run."

@@ -103,7 +103,7 @@ def _default(name: str, field: FieldInfo) -> str:
     if name == "home":
         return "`/var/lib/triad` for root, else `~/.local/share/triad`"
     value = field.default.value if isinstance(field.default, Enum) else field.default
-    return "none" if value is None else f"`{value}`"
+    return "none" if value in {None, ()} else f"`{value}`"
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -17,12 +17,20 @@ from operations.systems import resolve_secret
 from storage import migrate
 from storage.embedded import Embedded
 from storage.engine import make_engine
+from storage.expiry import Archive
 from storage.idempotency import Idempotency
 from storage.keys import ApiKeys, fingerprint
+from storage.personal import People
 from storage.roles import DatabaseRole
+from storage.source import LedgerSource
+from storage.witnessed import Turn
+from triad.analytics.analysis import Analyst
 from triad.assembly import Blueprint, Triad, assembled
+from triad.expiry import Expiry
 from triad.home import Home, inventory_of
 from triad.law import actor_of
+from triad.privacy import Privacy
+from triad.witnesses import Witnesses
 
 FIRST_ADMIN = Principal(id="admin", kind=PrincipalKind.PERSON, roles=frozenset({Role.ADMIN}), person="admin")
 """Whose key the first start makes: it can make other people's keys, and decide on nothing of its own."""
@@ -55,15 +63,28 @@ async def opened(settings: Settings, announce: Announce) -> AsyncIterator[Servic
         await _first_key(keys, triad, announce)
         worker = asyncio.create_task(triad.worker.run(), name="worker")
         await stack.enter_async_context(working(worker))
+        archive, people = Archive(engine), People(engine)
+        expiry = Expiry(triad.ledger, triad.law, archive, people, keys, settings.retention.days)
+        await expiry.sweep()
+        await stack.enter_async_context(working(asyncio.create_task(expiry.run(), name="expiry")))
+        witnesses = Witnesses(triad.ledger, Turn(dsn), settings.peers, settings.witnesses_needed)
+        await stack.enter_async_context(working(asyncio.create_task(witnesses.run(), name="witnesses")))
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it again
+        source = LedgerSource(triad.ledger, settings.peers, settings.witnesses_needed)
         yield Service(
             settings=settings,
             triad=triad,
             keys=keys,
             idempotency=Idempotency(engine),
             streams=Streams(settings.server.streams, settings.server.streams_each),
-            auditor=Auditor(triad.ledger, triad.signer.key),
+            auditor=Auditor(triad.ledger, triad.signer.trusted, source),
+            source=source,
+            people=people,
+            privacy=Privacy(triad.ledger, triad.law, people, archive),
+            expiry=expiry,
+            witnesses=witnesses,
+            analyst=Analyst(triad.ledger, settings.analytics, settings.origin),
             worker=worker,
             started=now(),
         )
@@ -89,6 +110,8 @@ def _blueprint(settings: Settings, home: Home, dsn: str) -> Blueprint:
         dsn=dsn,
         inventory=inventory_of(home, settings.url),
         origin=settings.origin,
+        log_key=settings.ledger.key,
+        next_log_key=settings.ledger.next_key,
         models={
             Branch.LEGISLATIVE: _choice(settings.planner),
             Branch.EXECUTIVE: _choice(settings.executor),

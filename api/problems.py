@@ -19,6 +19,7 @@ from operations.errors import (
     Conflict,
     ConstitutionChanged,
     ConstitutionInvalid,
+    Gone,
     IllegalMove,
     InvalidRequest,
     LedgerCorrupt,
@@ -36,6 +37,7 @@ RETRY_AFTER: Final = {"Retry-After": "5"}
 STATUS_OF: Final[tuple[tuple[type[Refusal], int], ...]] = (
     (NotAllowed, 403),
     (WarrantRefused, 403),
+    (Gone, 410),
     (NotFound, 404),
     (Conflict, 409),
     (InvalidRequest, 422),
@@ -101,7 +103,7 @@ def refusal(error: Refusal) -> Response:
     """The answer to a refusal from inside."""
     known = CODES.get(error.code)
     status = known.status if known else next(status for kind, status in STATUS_OF if isinstance(error, kind))
-    if isinstance(error, NotFound) and error.field is None:
+    if isinstance(error, NotFound) and not isinstance(error, Gone) and error.field is None:
         status = 404
     return problem(error.code, *error.reasons, status=status, articles=error.articles, field=error.field)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from operations.canonical import Digest, Instant, JsonObject, Record
 from operations.events import AnyEvent, ExecutionFinished
@@ -14,7 +14,6 @@ from operations.model import (
     PrincipalId,
     PrincipalKind,
     Request,
-    Role,
     Ruling,
     RunMode,
     Words,
@@ -22,7 +21,6 @@ from operations.model import (
 from operations.operation import Approval, CheckRecord, Verdict
 from operations.stages import Stage
 from operations.systems import Environment, SystemKind, SystemName
-from storage.rules import Problem as LedgerProblem
 
 
 class ProblemDetails(Record):
@@ -73,26 +71,6 @@ class Amendment(Record):
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=200_000)]
     reason: Words
-
-
-def _outsider(name: str) -> str:
-    if name.startswith("agent:") or name in {"triad", "scheduler"}:
-        raise ValueError("names what Triad itself acts under")
-    return name
-
-
-Outsider = Annotated[PrincipalId, AfterValidator(_outsider)]
-"""A principal that is no part of Triad itself."""
-
-
-class NewKey(Record):
-    """Whose key is to be made. `person` is the human behind it: two principals of one person are one approver."""
-
-    principal: Outsider
-    kind: Literal["person", "service"]
-    person: Outsider
-    roles: tuple[Role, ...] = Field(max_length=len(Role), description="without one, only the constitution can be read")
-    expires: Instant | None = None
 
 
 class Links(Record):
@@ -358,6 +336,21 @@ class Playbooks(Record):
     items: tuple[PlaybookView, ...]
 
 
+class LedgerProblem(Record):
+    """Something in the ledger that contradicts the rest of it or the rules."""
+
+    index: int | None = Field(description="of the entry; null: the whole log")
+    rule: str
+    sentence: str
+
+
+class Cosignature(Record):
+    """A witness's word that it saw the checkpoint extend what it saw before."""
+
+    witness: str
+    time: Instant | None = Field(description="when it says it did")
+
+
 class AuditReport(Record):
     """Whether the whole ledger verifies: its root, its signature and what it means."""
 
@@ -366,8 +359,13 @@ class AuditReport(Record):
     size: int | None
     head: str | None = Field(description="root hash that was recomputed and signed")
     first_bad: int | None = Field(description="index of the first entry that contradicts")
+    first_bad_rule: str | None = Field(description="the rule that it breaks")
     problems: tuple[LedgerProblem, ...]
     found: int = Field(description="how many problems there are; `problems` holds the first")
     open_steps: int = Field(description="intents without a known outcome")
+    signatures: tuple[str, ...] = Field(description="names of the log keys that signed the head")
+    cosignatures: tuple[Cosignature, ...] = Field(description="witnesses that cosigned the head")
+    quorum: bool = Field(description="whether they are as many as the settings ask for; the newest head may still wait")
     verified: Instant
+    intact_since: Instant | None = Field(description="first of the verifications since which nothing was found broken")
     milliseconds: int

@@ -1,23 +1,20 @@
 """Runs the service: one process, one event loop, the worker inside; streams are closed before anything is awaited."""
 
 import logging
-import signal
 import socket
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.server import HANDLED_SIGNALS
 
 from api.app import create_app
 from api.logs import configure_logs
 from api.opening import Announce
 from api.service import Service
 from api.settings import VERSION, Settings
+from api.stopping import StoppingServer
 from operations.errors import TriadError
 from storage.engine import BROKEN
 from triad import trace
@@ -55,7 +52,7 @@ class _Startup:
             raise
 
 
-class HttpServer(uvicorn.Server):
+class HttpServer(StoppingServer):
     """uvicorn, which would wait for open streams at shutdown until its patience ends: they are closed first."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
@@ -75,19 +72,6 @@ class HttpServer(uvicorn.Server):
                 timeout_keep_alive=15,
             )
         )
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop in order on SIGINT and SIGTERM; uvicorn would raise them again, before the traces are written out."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the streams, then everything else."""

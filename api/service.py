@@ -22,7 +22,13 @@ from operations.operation import Operation
 from operations.policy import Action, Context, Decision, Kind, Resource
 from storage.idempotency import Idempotency
 from storage.keys import ApiKeys
+from storage.personal import People
+from storage.source import LedgerSource
+from triad.analytics.analysis import Analyst
 from triad.assembly import Triad
+from triad.expiry import Expiry
+from triad.privacy import Privacy
+from triad.witnesses import Witnesses
 
 _LOG: Final = structlog.get_logger("triad.api")
 
@@ -70,6 +76,12 @@ class Service:
     idempotency: Idempotency
     streams: Streams
     auditor: Auditor
+    source: LedgerSource
+    people: People
+    privacy: Privacy
+    expiry: Expiry
+    witnesses: Witnesses
+    analyst: Analyst
     worker: "asyncio.Task[None]"
     started: datetime
     _last: list[Digest] = field(default_factory=list)

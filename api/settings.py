@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -21,8 +21,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from operations.evidence import EvidenceClass
 from operations.model import RunMode
 from operations.systems import SecretRef
+from storage.cosignatures import QUORUM, Peer
+from storage.verifier.checkpoint import NoteMalformed
+from storage.verifier.cosignature import CosignerKey
+from storage.verifier.policy import NONE
+from triad.analytics.records import Thresholds
 
 VERSION: Final = "0.1.0"
 """The code's version."""
@@ -58,6 +64,10 @@ class Server(BaseModel):
     streams: int = Field(default=200, ge=1, le=10_000, description="event streams open at once")
     streams_each: int = Field(default=20, ge=1, le=1000, description="event streams open at once for one principal")
     heartbeat_seconds: int = Field(default=15, ge=1, le=300, description="silence after which a stream sends a comment")
+    mirror: Literal["auditors", "everybody"] = Field(
+        default="auditors",
+        description="who reads `/api/v1/ledger`, every entry's bytes: those who may read the ledger, or anybody",
+    )
     shutdown_seconds: int = Field(default=10, ge=1, le=300, description="time that open requests get at shutdown")
 
 
@@ -89,6 +99,19 @@ class Database(BaseModel):
         return self
 
 
+class Ledger(BaseModel):
+    """The log's own key. Without `key` it is a file in the home folder, made at the first start."""
+
+    model_config = _FORM
+
+    key: SecretRef | None = Field(
+        default=None, description="reference to the key that signs checkpoints; none: `secrets/ledger.key` in the home"
+    )
+    next_key: SecretRef | None = Field(
+        default=None, description="reference to the key that the next rotation takes; read when it is needed"
+    )
+
+
 class Model(BaseModel):
     """The model that a branch thinks with."""
 
@@ -106,6 +129,64 @@ class Model(BaseModel):
     api_key: SecretRef | None = Field(default=None, description="reference to the service's key")
     timeout_seconds: int = Field(default=60, ge=1, le=600, description="for one attempt at one request")
     retries: int = Field(default=2, ge=0, le=10, description="further attempts at a request after the first")
+
+
+class Retention(BaseModel):
+    """How long evidence is kept, in days. Constitutions, plans and the ledger itself stay for ever."""
+
+    model_config = _FORM
+
+    evidence_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="for every class that has no number of its own; none: for ever"
+    )
+    snapshot_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="what a system was like before a step, once its operation has ended"
+    )
+    step_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="what a step did, once its operation has ended"
+    )
+    report_days: int | None = Field(default=None, ge=1, le=36_500, description="stored analyses of the log")
+
+    @property
+    def days(self) -> dict[EvidenceClass, int]:
+        """Days by class, for those that do not stay for ever."""
+        own = {each: getattr(self, f"{each.value}_days") or self.evidence_days for each in EvidenceClass}
+        return {each: days for each, days in own.items() if days is not None}
+
+
+class Witness(BaseModel):
+    """A witness that the log asks to cosign its checkpoints."""
+
+    model_config = _FORM
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")] = Field(
+        description="by which the policy calls it"
+    )
+    vkey: Annotated[str, StringConstraints(max_length=4000)] = Field(description="its public key, of type 0x04 or 0x06")
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2000)] = Field(
+        description="its submission prefix; requests go to `add-checkpoint` below it"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name in {NONE, QUORUM}:
+            raise ValueError(f"no witness is called {NONE} or {QUORUM}")
+        return name
+
+    @field_validator("vkey")
+    @classmethod
+    def _of_a_cosigner(cls, text: str) -> str:
+        try:
+            CosignerKey.parse(text)
+        except NoteMalformed as error:
+            raise ValueError(str(error)) from None
+        return text
+
+    @property
+    def peer(self) -> Peer:
+        """Whom the log asks."""
+        return Peer(self.name, CosignerKey.parse(self.vkey), self.url.rstrip("/"))
 
 
 class Settings(BaseSettings):
@@ -133,10 +214,42 @@ class Settings(BaseSettings):
     server: Server = Field(default_factory=Server)
     logging: Logging = Field(default_factory=Logging)
     database: Database = Field(default_factory=Database)
+    ledger: Ledger = Field(default_factory=Ledger)
+    retention: Retention = Field(default_factory=Retention)
+    analytics: Thresholds = Field(default_factory=Thresholds)
+    witnesses: tuple[Witness, ...] = Field(
+        default=(),
+        max_length=16,
+        description="tables `[[witnesses]]`, each with `name`, `vkey` and `url`: who is asked to cosign the log, "
+        "see [witnesses](witnesses.md)",
+    )
+    quorum: int | None = Field(
+        default=None, ge=0, le=16, description="how many of the witnesses a checkpoint needs; none: all of them"
+    )
     planner: Model = Field(default_factory=Model)
     executor: Model = Field(default_factory=Model)
     evaluator: Model = Field(default_factory=Model)
     crown: Model = Field(default_factory=Model)
+
+    @model_validator(mode="after")
+    def _witnesses_differ(self) -> Self:
+        if len({each.name for each in self.witnesses}) != len(self.witnesses):
+            raise ValueError("two witnesses have the same name")
+        if len({each.peer.key.public for each in self.witnesses}) != len(self.witnesses):
+            raise ValueError("two witnesses have the same key")
+        if self.quorum is not None and self.quorum > len(self.witnesses):
+            raise ValueError("the quorum is larger than the number of witnesses")
+        return self
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The witnesses that the log asks."""
+        return tuple(each.peer for each in self.witnesses)
+
+    @property
+    def witnesses_needed(self) -> int:
+        """How many witnesses a checkpoint needs; 0: none."""
+        return len(self.witnesses) if self.quorum is None else self.quorum
 
     @property
     def url(self) -> str:

@@ -42,6 +42,17 @@ def _utc_milliseconds(value: datetime) -> datetime:
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
+def instant(value: datetime) -> datetime:
+    """The same moment as an `Instant`.
+
+    Raises:
+        ValueError: it has no zone, or lies outside the years 1 to 9999 in UTC.
+    """
+    if value.tzinfo is UTC and not value.microsecond % 1000:
+        return value
+    return _utc_milliseconds(value)
+
+
 def instant_text(value: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-11-20T18:00:00.000Z`."""
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -57,7 +68,8 @@ Instant = Annotated[
 
 def now() -> datetime:
     """The current time as an `Instant`."""
-    return _utc_milliseconds(datetime.now(UTC))
+    value = datetime.now(UTC)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
 class Record(BaseModel):
@@ -93,22 +105,26 @@ def _check(value: Json, depth: int) -> None:  # noqa: C901, PLR0912 - one case a
             raise ValueError("integer beyond 2^53-1")
 
 
-def canonical(value: Json) -> bytes:
+def canonical(value: Json, *, depth: int = 0) -> bytes:
     """RFC 8785 bytes of `value`.
+
+    Args:
+        value: what is to be written.
+        depth: how many levels it lies below the top of what it is part of.
 
     Raises:
         ValueError: floats, integers beyond 2^53-1, U+0000, lone surrogates, keys outside ASCII, depth over 16.
     """
-    _check(value, 0)
+    _check(value, depth)
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise ValueError(str(error)) from error
 
 
-def canonical_record(record: BaseModel) -> bytes:
-    """RFC 8785 bytes of a record; fields that are None are left out."""
-    return canonical(record.model_dump(mode="json", exclude_none=True))
+def canonical_record(record: BaseModel, *, depth: int = 0) -> bytes:
+    """RFC 8785 bytes of a record; fields that are None are left out. `depth` as in `canonical`."""
+    return canonical(record.model_dump(mode="json", exclude_none=True), depth=depth)
 
 
 def sha256(data: bytes) -> str:

@@ -6,6 +6,7 @@ TriadError
 │   ├── WarrantRefused       the gate says no
 │   ├── InvalidRequest       the caller must send something else (`field` says where)
 │   ├── NotFound             there is no such thing, or not for this caller
+│   │   └── Gone             there was such a thing, and it was deleted on the record
 │   └── Conflict             the world moved on; read again and decide anew
 │       └── StageConflict    another worker recorded first
 ├── IllegalMove              the transition table has no such row (a defect, never data)
@@ -61,6 +62,10 @@ class InvalidRequest(Refusal):
 
 class NotFound(Refusal):
     """There is no such thing."""
+
+
+class Gone(NotFound):
+    """It was there and was deleted; the record says when and by which rule."""
 
 
 class Conflict(Refusal):

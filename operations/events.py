@@ -577,11 +577,16 @@ class PersonalRecorded(Annotation):
 
 
 class PersonalErased(Annotation):
-    """Values and salts behind these commitments are gone for good; the commitments open no more."""
+    """Values and salts behind these commitments are gone for good; the commitments open no more.
+
+    `evidence` names pieces of evidence that held something personal and go too. `subject` is absent where only evidence
+    is erased and nobody's handle is known. The deletion follows the entry.
+    """
 
     kind: Literal["personal.erased"] = "personal.erased"
-    subject: PrincipalId
-    commitments: tuple[Digest, ...] = Field(max_length=150)
+    subject: PrincipalId | None = None
+    commitments: tuple[Digest, ...] = Field(default=(), max_length=150)
+    evidence: tuple[Digest, ...] = Field(default=(), max_length=150)
     by: PrincipalId
     reason: Words
 

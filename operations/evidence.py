@@ -20,6 +20,17 @@ class Effect(StrEnum):
     """At most one attempt, ever; in doubt after a crash."""
 
 
+class EvidenceClass(StrEnum):
+    """What the ledger's entries name evidence as, as far as it may expire. Plans and constitutions never do."""
+
+    SNAPSHOT = "snapshot"
+    """What a system was like before a step (`step.intent`)."""
+    STEP = "step"
+    """What a step did (`step.done`, `step.failed`)."""
+    REPORT = "report"
+    """A stored analysis of the log (`report.stored`)."""
+
+
 class Preview(Record):
     """What exactly would run. People approve this; its digest must be the same when it runs."""
 

@@ -18,26 +18,33 @@ from storage.verifier.tree import Frontier, empty_root, leaf_hash
 
 _LOSERS: Final = "TR001"  # the SQLSTATE with which ledger_commit says that some units lost
 
-_PARAMETERS: Final = 34
-_COMMIT: Final = f"SELECT * FROM ledger_commit({','.join(f'${n + 1}' for n in range(_PARAMETERS))})"  # noqa: S608 - numbers
+_APPENDING: Final = 15
+_COMMITTING: Final = 36
+_APPEND, _COMMIT = (
+    f"SELECT {name}({','.join(f'${n + 1}' for n in range(parameters))})"
+    for name, parameters in (("ledger_append", _APPENDING), ("ledger_commit", _COMMITTING))
+)
 
+_AS_BEFORE: Final = HeadChange()
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 _WORDS: Final = {
     "warrant-used": "The warrant was used before.",
     "halted": "The crown has halted everything.",
     "constitution-changed": "Another constitution is in force than the one this was approved under.",
+    "key-stale": "Another key of the log is in force than the one this was signed with.",
     "epoch-stale": "Another worker has taken the operation over.",
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadRow:
-    """The head as a writer needs it; `latest` is the last entry's time."""
+    """The head as a writer needs it; `latest` is the last entry's time, `key` the id of the log's key in force."""
 
     frontier: Frontier
     root: bytes
     constitution: str
+    key: str
     halted: bool
     latest: datetime
 
@@ -48,13 +55,13 @@ class HeadRow:
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> Self:
-        """The head in a row of `ledger_lock` or `ledger_commit`; NULLs mean the empty ledger.
+        """The head in a row of `ledger_lock` or `ledger_turn`; NULLs mean the empty ledger.
 
         Raises:
             LedgerCorrupt: the stored frontier does not belong to the stored size.
         """
         if row["o_size"] is None:
-            return cls(frontier=Frontier(), root=empty_root(), constitution="", halted=False, latest=_NEVER)
+            return cls(frontier=Frontier(), root=empty_root(), constitution="", key="", halted=False, latest=_NEVER)
         try:
             frontier = Frontier.decode(row["o_size"], row["o_frontier"])
         except ValueError as error:
@@ -63,6 +70,7 @@ class HeadRow:
             frontier=frontier,
             root=frontier.root(),
             constitution=row["o_constitution"],
+            key=row["o_key"],
             halted=row["o_halted"],
             latest=row["o_latest"],
         )
@@ -70,9 +78,7 @@ class HeadRow:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The head had moved: nothing is written; `head` is the one to build on."""
-
-    head: HeadRow
+    """The head had moved: nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,45 +100,60 @@ class Batch:
 
     __slots__ = ("_arguments", "_places", "base", "head", "token", "units")
 
-    def __init__(self, units: Sequence[Unit], base: HeadRow, signer: Signer) -> None:
+    def __init__(self, units: Sequence[Unit], base: HeadRow, signer: Signer, *, turn: bool = False) -> None:
         self.units = tuple(units)
         self.base = base
         self.token = os.urandom(16)
-        change = units[-1].change or HeadChange()
+        change = units[-1].change or _AS_BEFORE
         constitution = change.constitution or base.constitution
-        halted = base.halted if change.halted is None else change.halted
         in_force = constitution if change.genesis else base.constitution
-        text = in_force.encode("ascii")
+        key = base.key or signer.key_id
+        entries, operations, kinds, latest = self._spell(in_force, key)
+        hashes = [leaf_hash(entry) for entry in entries]
+        frontier, nodes = base.frontier.extend(hashes)
+        root = frontier.root()
+        self.head = HeadRow(
+            frontier=frontier,
+            root=root,
+            constitution=constitution,
+            key=change.key or key,
+            halted=base.halted if change.halted is None else change.halted,
+            latest=latest,
+        )
+        note = signer.sign(frontier.size, root, after=(base.size, base.root), key=key, following=change.key)
+        self._arguments: tuple[object, ...] = (
+            *(base.size, self.token, b"\n".join(entries), b"".join(hashes), "\n".join(operations), "\n".join(kinds)),
+            *_columns([node for node in nodes if not node.level % STRIDE], 3),
+            *(frontier.encode(), latest, root, note, key, turn),
+        )
+        if any(unit.standing or unit.creation or unit.evidence or unit.change or unit.consumption for unit in units):
+            self._arguments += (
+                *(change.constitution, change.halted, change.key),
+                *self._rows(),
+                change.replaces,
+                *_columns({digest: body for unit in units for digest, body in unit.evidence}.items(), 2),
+            )
+
+    def _spell(self, constitution: str, key: str) -> tuple[list[bytes], list[str], list[str], datetime]:
+        """The entries, operations and kinds of the units, and the last entry's time; notes the units' places."""
+        in_force, signing = constitution.encode("ascii"), key.encode("ascii")
         entries: list[bytes] = []
-        operations: list[str | None] = []
+        operations: list[str] = []
         kinds: list[str] = []
-        places: list[Place] = []
-        index, latest = base.size, base.latest
+        self._places: list[Place] = []
+        index, latest = self.base.size, self.base.latest
         time = instant_text(latest).encode("ascii")
-        for unit in units:
-            places.append(Place(index, in_force))
+        for unit in self.units:
+            self._places.append(Place(index, constitution))
             for draft in unit.drafts:
                 if draft.at > latest:
                     latest = draft.at
                     time = instant_text(latest).encode("ascii")
-                entries.append(draft.encode(index, text, time))
-                operations.append(draft.operation)
+                entries.append(draft.encode(index, in_force, signing, time))
+                operations.append(draft.operation or "")
                 kinds.append(draft.kind)
                 index += 1
-        hashes = [leaf_hash(entry) for entry in entries]
-        frontier, nodes = base.frontier.extend(hashes)
-        root = frontier.root()
-        self.head = HeadRow(frontier=frontier, root=root, constitution=constitution, halted=halted, latest=latest)
-        note = signer.sign(frontier.size, root, after=(base.size, base.root))
-        self._places = places
-        self._arguments: tuple[object, ...] = (
-            *(base.size, self.token, entries, hashes, operations, kinds),
-            *_columns((node for node in nodes if node.level % STRIDE == 0), 3),
-            *(frontier.size, frontier.encode(), constitution, halted, latest, root, note),
-            *self._rows(),
-            change.replaces,
-            *_columns({digest: body for unit in units for digest, body in unit.evidence}.items(), 2),
-        )
+        return entries, operations, kinds, latest
 
     def _rows(self) -> tuple[tuple[object, ...] | None, ...]:
         moved: dict[str, tuple[object, ...]] = {}
@@ -157,13 +178,14 @@ class Batch:
             asyncpg.PostgresError: anything but lost units; whether it stands is unknown when the connection is gone.
             TimeoutError: no answer within `seconds`; whether it stands is unknown.
         """
+        sql = _APPEND if len(self._arguments) == _APPENDING else _COMMIT
         try:
-            row = await connection.fetchrow(_COMMIT, *self._arguments, timeout=seconds)
+            stands = await connection.fetchval(sql, *self._arguments, timeout=seconds)
         except asyncpg.PostgresError as error:
             if error.sqlstate != _LOSERS:
                 raise
             return Lost(self._losers(error))
-        return None if row["o_committed"] else Stale(HeadRow.of(row))
+        return None if stands else Stale()
 
     async def stands(self, connection: asyncpg.Connection) -> bool:
         """Whether the store's head at this batch's size is this very batch's."""
@@ -192,6 +214,8 @@ def _columns(rows: Iterable[tuple[object, ...]], width: int) -> tuple[tuple[obje
 
 def _answer(unit: Unit, loss: dict[str, str]) -> TriadError | None:
     code = loss["code"]
+    if "key" in loss:  # the whole batch was signed with it
+        return Conflict(code, _WORDS[code])
     if "warrant" in loss:
         used = unit.consumption
         return WarrantRefused(code, _WORDS[code]) if used and used.warrant == loss["warrant"] else None

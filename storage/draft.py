@@ -1,24 +1,29 @@
 """What callers hand to the writer: entries whose place is not known yet, and the units that stand or fall together."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from functools import lru_cache
+from typing import Final, get_args
 
 from operations import events as e
-from operations.canonical import SAFE_INTEGER
+from operations.canonical import SAFE_INTEGER, canonical, canonical_record, instant
 from operations.errors import TriadError
-from operations.model import Actor, Direction
+from operations.model import Actor, Branch, Direction, OperationId
 from operations.operation import Operation
 from operations.stages import Stage
-from storage.entry import Entry
+from storage.entry import MAX_ENTRY
+from storage.verifier.checkpoint import VerifierKey
 
-_NO_CONSTITUTION: Final = "0" * 64
-_CONSTITUTION: Final = b'"constitution":"' + _NO_CONSTITUTION.encode() + b'"'
-_INDEX: Final = f',"index":{SAFE_INTEGER},'.encode()
-_TIME: Final = b'"time":"'
-_INSTANT: Final = len("2026-11-20T18:00:00.000Z")
+_OPERATION: Final = re.compile(get_args(OperationId)[1].pattern)
+_EVENTS: Final[dict[str, type]] = {cls.model_fields["kind"].default: cls for cls in get_args(get_args(e.AnyEvent)[0])}
+_LATER: Final = len(str(SAFE_INTEGER)) + len("0" * 64) + len("0" * 8) + len("2026-11-20T18:00:00.000Z")
+"""Most bytes of what is filled in when the entry is written: index, constitution, key and time."""
+_KEY: Final = b',"key":"'
+_PLAIN_END: Final = b'","version":1}'
+_CHANGING: Final = frozenset({"crown.halted", "crown.released", "constitution.amended", "key.rotated"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,12 +36,12 @@ class Move:
 
 
 class Draft:
-    """An entry but for its index, the constitution in force and a time that is not before the last entry's.
+    """An entry but for its index, the constitution and the key in force, and a time not before the last entry's.
 
     Only the head at the moment of writing knows these. `at` is when the event happened by this process's clock.
 
     Raises:
-        ValueError: the entry would exceed 16 KiB or has no canonical form.
+        ValueError: the entry would exceed 16 KiB, has no canonical form, or could not be read back as an entry.
     """
 
     __slots__ = ("_end", "_middle", "_start", "_tail", "at", "kind", "operation")
@@ -48,47 +53,79 @@ class Draft:
         *,
         at: datetime,
         origin: str,
-        key: str,
         operation: str | None = None,
         mission: str | None = None,
         move: Move | None = None,
     ) -> None:
-        entry = Entry(
-            index=SAFE_INTEGER,
-            time=at,
-            origin=origin,
-            kind=event.kind,
-            operation=operation,
-            mission=mission,
-            branch=actor.branch,
-            principal=actor.principal,
-            key=key,
-            constitution=_NO_CONSTITUTION,
-            model=actor.model,
-            prompt=actor.prompt,
-            trace=actor.trace,
-            tokens=actor.tokens,
-            before=move.before if move else None,
-            after=move.after if move else None,
-            seq=move.version if move else None,
-            event=event,
-        )
-        # Top-level keys are sorted and quotes inside strings are escaped, so the first constitution, the last index and
-        # the time after it are the entry's own.
-        before, _, rest = entry.encode().partition(_CONSTITUTION)
-        event_part, _, tail = rest.rpartition(_INDEX)
-        tail, _, end = tail.partition(_TIME)
-        self.at = entry.time
-        self.kind = entry.kind
+        _check(event, operation, move)
+        # Keys in RFC 8785's order; what only the head knows is filled in by `encode`.
+        self.at = instant(at)
+        self.kind = event.kind
         self.operation = operation
-        self._start = before + b'"constitution":"'
-        self._middle = b'"' + event_part + b',"index":'
-        self._tail = b"," + tail + _TIME
-        self._end = end[_INSTANT:]
+        self._start = _start(actor.branch) if move is None else _moving(move, actor.branch)
+        self._middle = b'","event":%b,"index":' % canonical_record(event, depth=1)
+        self._tail = b"".join(
+            (
+                b'","kind":"%b",' % self.kind.encode(),
+                b"" if mission is None else b'"mission":%b,' % canonical(mission),
+                b"" if actor.model is None else b'"model":%b,' % _quoted(actor.model),
+                b"" if operation is None else b'"operation":"%b",' % operation.encode(),
+                _named(origin, actor.principal, actor.prompt),
+                b"" if move is None else b'"seq":%d,' % move.version,
+                b'"time":"',
+            )
+        )
+        self._end = _PLAIN_END if actor.tokens is None and actor.trace is None else _end(actor)
+        length = _LATER + len(_KEY) + len(self._start) + len(self._middle) + len(self._tail) + len(self._end)
+        if length > MAX_ENTRY:
+            raise ValueError(f"an entry of {length} bytes; the limit is {MAX_ENTRY}")
 
-    def encode(self, index: int, constitution: bytes, time: bytes) -> bytes:
-        """The canonical bytes of the entry at `index`, recorded at `time` under the constitution with that digest."""
-        return b"%b%b%b%d%b%b%b" % (self._start, constitution, self._middle, index, self._tail, time, self._end)
+    def encode(self, index: int, constitution: bytes, key: bytes, time: bytes) -> bytes:
+        """The canonical bytes of the entry at `index`, recorded at `time`: constitution and key are those in force."""
+        start, middle, tail, end = self._start, self._middle, self._tail, self._end
+        return b"%b%b%b%d%b%b%b%b%b" % (start, constitution, middle, index, _KEY, key, tail, time, end)
+
+
+def _check(event: e.AnyEvent, operation: str | None, move: Move | None) -> None:
+    """Refuse what `Entry` would not take."""
+    if _EVENTS.get(event.kind) is not type(event):
+        raise ValueError("not an event of the ledger")
+    if operation is not None and _OPERATION.fullmatch(operation) is None:
+        raise ValueError("not the id of an operation")
+    if event.moves is (move is None):
+        raise ValueError("a move names its stage and its version, an annotation moves nothing")
+    if move is not None and (operation is None or move.version < 1):
+        raise ValueError("a move names its operation and its version")
+    if move is not None and (move.before is None) is not isinstance(event, e.OperationRequested):
+        raise ValueError("only an operation's first event has no stage before it")
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> bytes:
+    """A string that many entries share, as JSON."""
+    return canonical(text)
+
+
+@lru_cache(maxsize=1024)
+def _named(origin: str, principal: str, prompt: str | None) -> bytes:
+    named = b'"origin":%b,"principal":%b,' % (_quoted(origin), _quoted(principal))
+    return named if prompt is None else named + b'"prompt":%b,' % _quoted(prompt)
+
+
+@lru_cache(maxsize=16)
+def _start(branch: Branch) -> bytes:
+    return b'{"branch":"%b","constitution":"' % branch.encode()
+
+
+def _moving(move: Move, branch: Branch) -> bytes:
+    before = b"" if move.before is None else b'"before":"%b",' % move.before.encode()
+    return b'{"after":"%b",%b' % (move.after.encode(), before) + _start(branch)[1:]
+
+
+def _end(actor: Actor) -> bytes:
+    tokens = b"" if actor.tokens is None else b',"tokens":%b' % canonical_record(actor.tokens)
+    trace = b"" if actor.trace is None else b',"trace":%b' % canonical(actor.trace)
+    return b'"%b%b,"version":1}' % (tokens, trace)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,11 +163,22 @@ class Consumption:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadChange:
-    """What a unit does to the head itself. A batch ends with such a unit."""
+    """What a unit does to the head itself. A batch ends with such a unit.
+
+    Attributes:
+        halted: whether everything is halted from here on; None: as before.
+        constitution: digest of the constitution in force from here on; None: as before.
+        replaces: digest of the constitution that must be in force until here; None: any.
+        key: id of the key that signs from here on; None: as before.
+        retires: id of the key that must be in force until here; None: any.
+        genesis: whether it begins the log.
+    """
 
     halted: bool | None = None
     constitution: str | None = None
     replaces: str | None = None
+    key: str | None = None
+    retires: str | None = None
     genesis: bool = False
 
 
@@ -214,11 +262,13 @@ class Unit:
 
 
 def head_change(events: Sequence[e.AnyEvent]) -> HeadChange | None:
-    """What these events do to the head: the halt, the release and the amendment.
+    """What these events do to the head: the halt, the release, the amendment and the key's rotation.
 
     Raises:
-        ValueError: more than one of them in one unit.
+        ValueError: more than one of them in one unit, or a rotation that is not the last, or not between keys.
     """
+    if all(event.kind not in _CHANGING for event in events):
+        return None
     changes: list[HeadChange] = []
     for event in events:
         match event:
@@ -228,10 +278,15 @@ def head_change(events: Sequence[e.AnyEvent]) -> HeadChange | None:
                 changes.append(HeadChange(halted=False))
             case e.ConstitutionAmended():
                 changes.append(HeadChange(constitution=event.enacted, replaces=event.previous))
+            case e.LogKeyRotated():
+                following, previous = VerifierKey.parse(event.key), VerifierKey.parse(event.previous)
+                changes.append(HeadChange(key=following.key_id.hex(), retires=previous.key_id.hex()))
             case _:
                 continue
     if len(changes) > 1:
         raise ValueError("one unit changes the head at most once")
+    if any(isinstance(event, e.LogKeyRotated) for event in events[:-1]):
+        raise ValueError("a rotation is the last entry of its unit: the checkpoint over it ends with it")
     return changes[0] if changes else None
 
 

@@ -45,9 +45,16 @@ class Feed:
                 return
             try:
                 connection = await self._connect()
-                await connection.add_listener(CHANNEL, lambda *_call: self.grew())
             except BROKEN:
                 return  # the poll goes on; reading tells the follower what is wrong
+            try:
+                await connection.add_listener(CHANNEL, lambda *_call: self.grew())
+            except BROKEN:
+                connection.terminate()
+                return
+            except BaseException:  # the follower was cancelled
+                connection.terminate()
+                raise
             self._connection = connection
         self.grew()  # what happened while nobody listened
 

@@ -6,17 +6,22 @@ import secrets
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from operations.canonical import Instant, Record, now, sha256
 from operations.errors import NotFound
 from operations.model import Principal, PrincipalKind, Role
+from storage.engine import transaction
 from storage.tables import api_key
 
 FINGERPRINT: Final = 16
 """Hexadecimal digits of the SHA-256 that name a key wherever it is spoken of."""
 
+_FINISH: Final = text(
+    "UPDATE api_key SET revoked = now() WHERE revoked IS NULL AND left(digest, 16) IN (SELECT "
+    "convert_from(entry, 'UTF8')::jsonb #>> '{event,fingerprint}' FROM ledger_leaf WHERE kind = 'auth.key_revoked')"
+)
 _SHAPE: Final = re.compile(r"triad_[A-Za-z0-9_-]{43}")
 
 
@@ -98,6 +103,15 @@ class ApiKeys:
         if row is None:
             raise NotFound("unknown-key", "There is no valid key of that fingerprint.")
         return _principal(row)
+
+    async def finish_revocations(self) -> int:
+        """Revoke what the ledger says is revoked and a crash left valid; how many keys that were.
+
+        Raises:
+            LedgerUnavailable: not now.
+        """
+        async with transaction(self._engine) as connection:
+            return (await connection.execute(_FINISH)).rowcount
 
     async def all(self) -> list[ApiKey]:
         """Every key there ever was, newest first."""

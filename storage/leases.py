@@ -3,13 +3,13 @@
 from typing import Final
 
 from operations.errors import NotFound
-from storage.reader import Reader
+from storage.witnessed import Witnessed
 
 MARGIN: Final = 10
 """Seconds after the end of a lease before another worker may claim: whoever held it has certainly stopped by then."""
 
 
-class Leases(Reader):
+class Leases(Witnessed):
     """Claims on operations. They order the work; what protects the record is compare-and-set and the epoch."""
 
     async def claim(self, ident: str, worker: str, seconds: int) -> int | None:

@@ -18,7 +18,7 @@ import asyncpg
 from operations import events as e
 from operations.canonical import new_id, now
 from operations.errors import LedgerCorrupt, LedgerUnavailable
-from operations.model import Actor, Branch, OperationId
+from operations.model import Actor, Branch, OperationId, PrincipalId
 from operations.operation import Operation, apply, begin
 from operations.stages import Stage
 from storage.draft import (
@@ -38,9 +38,12 @@ from storage.entry import Entry
 from storage.evidence import digest_evidence, plan_evidence
 from storage.feed import Feed
 from storage.leases import Leases
+from storage.rotation import Rotations, finish
 from storage.signer import Signer
+from storage.succession import Rotation
 from storage.writer import PATIENCE, Writer
 
+_NOT_NOTED: Final = frozenset({"genesis", "key.rotated"})
 _SYSTEM: Final = Actor(principal="triad", branch=Branch.PEOPLE)
 
 
@@ -60,14 +63,14 @@ async def _untouched(_connection: asyncpg.Connection) -> None:
 class Ledger(Leases):
     """The log of one database. Open it once a process; every coroutine shares it."""
 
-    def __init__(self, pool: asyncpg.Pool, writer: Writer, feed: Feed, *, origin: str, key: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, writer: Writer, feed: Feed, *, origin: str, signer: Signer) -> None:
         super().__init__(pool)
         self._writer = writer
         self._feed = feed
         self._origin = origin
-        self._key = key
         self._flying: dict[str, Unit] = {}
         self._unsettled: dict[int, Unit] = {}
+        self._rotations = Rotations(signer, self.key_in_force, self._annotated)
 
     def may_be_halted(self) -> bool:
         """False when the last head this process saw was not halted: a quick look without asking the database.
@@ -76,6 +79,10 @@ class Ledger(Leases):
         """
         seen = self._writer.seen
         return seen is None or seen.halted
+
+    def queued(self) -> int:
+        """Units of this process that wait to be written; from `storage.waiting.CAPACITY` on, whoever records waits."""
+        return self._writer.queued
 
     def clock(self) -> datetime:
         """The time by which to give and judge expiry: this host's, but never before the newest entry this process saw.
@@ -112,10 +119,12 @@ class Ledger(Leases):
         except BROKEN as error:
             await writer.close()
             raise LedgerUnavailable(f"The database cannot be reached: {error}") from error
-        return cls(pool, writer, feed, origin=origin, key=signer.key_id)
+        finish(signer)
+        return cls(pool, writer, feed, origin=origin, signer=signer)
 
     async def close(self) -> None:
         """Write what is queued, then let go of the database."""
+        await self._rotations.close()
         await self._writer.close()
         await self._feed.close()
         await self._pool.close()
@@ -156,18 +165,7 @@ class Ledger(Leases):
         request = event.request
         place = await self._place(
             Unit(
-                drafts=(
-                    Draft(
-                        event,
-                        actor,
-                        at=at,
-                        origin=self._origin,
-                        key=self._key,
-                        operation=ident,
-                        mission=request.mission,
-                        move=move,
-                    ),
-                ),
+                drafts=(self._draft(Act(event, actor), at=at, operation=ident, mission=request.mission, move=move),),
                 place=asyncio.get_running_loop().create_future(),
                 creation=Creation(
                     operation=ident,
@@ -264,17 +262,29 @@ class Ledger(Leases):
             LedgerUnavailable: nothing was recorded.
             ValueError: the event is no annotation, or the entry would exceed 16 KiB.
         """
-        if event.moves or isinstance(event, e.Genesis):
+        if event.moves or event.kind in _NOT_NOTED:
             raise ValueError(f"{event.kind} is no annotation")
-        place = await self._place(
-            Unit(
-                drafts=(self._draft(Act(event, actor), operation=operation),),
-                place=asyncio.get_running_loop().create_future(),
-                change=head_change((event,)),
-                evidence=[(digest_evidence(body), body) for body in attachments],
-            )
-        )
-        return place.index
+        return await self._annotated(event, actor, operation=operation, attachments=attachments)
+
+    async def rotate_key(
+        self, actor: Actor, *, person: PrincipalId, reason: str, compromised: bool = False
+    ) -> Rotation:
+        """Let the log sign with another key from the next entry on, and destroy the private half of the one before.
+
+        The entry is the last of its batch, so the checkpoint that ends with it is signed by both keys. A caller that
+        goes away does not stop a rotation half-way.
+
+        Args:
+            actor: who orders it.
+            person: the person behind the actor.
+            reason: why, in words.
+            compromised: whether the key may be in somebody else's hands.
+
+        Raises:
+            Conflict: `rotation-under-way`, `no-next-key`, or `key-stale`: the key was rotated elsewhere meanwhile.
+            LedgerUnavailable: it was not recorded, or that is not known; the head says which key is in force.
+        """
+        return await self._rotations.rotate(actor, person, reason, compromised=compromised)
 
     async def follow(self, after: int, *, operation: str | None = None) -> AsyncGenerator[Entry, None]:
         """Every entry above `after`, in order, as it is recorded; never ends by itself and never misses one."""
@@ -287,15 +297,46 @@ class Ledger(Leases):
             if not page:
                 await self._feed.wait(mark)
 
+    async def grown(self, size: int) -> None:
+        """Return once the log has more than `size` entries."""
+        while True:
+            mark = self._feed.mark()
+            if (await self.head()).size > size:
+                return
+            await self._feed.wait(mark)
+
+    async def _annotated(
+        self,
+        event: e.AnyEvent,
+        actor: Actor,
+        *,
+        operation: OperationId | None = None,
+        attachments: tuple[bytes, ...] = (),
+    ) -> int:
+        place = await self._place(
+            Unit(
+                drafts=(Draft(event, actor, at=self.clock(), origin=self._origin, operation=operation),),
+                place=asyncio.get_running_loop().create_future(),
+                change=head_change((event,)),
+                evidence=[(digest_evidence(body), body) for body in attachments],
+            )
+        )
+        return place.index
+
     def _draft(
-        self, act: Act, *, operation: str | None = None, mission: str | None = None, move: Move | None = None
+        self,
+        act: Act,
+        *,
+        at: datetime | None = None,
+        operation: str | None = None,
+        mission: str | None = None,
+        move: Move | None = None,
     ) -> Draft:
         return Draft(
             act.event,
             act.actor,
-            at=self.clock(),
+            at=at or self.clock(),
             origin=self._origin,
-            key=self._key,
             operation=operation,
             mission=mission,
             move=move,
@@ -312,18 +353,7 @@ class Ledger(Leases):
         for act in acts:
             before, after = after, apply(after, act.event, at)
             moved = Move(before=before.stage, after=after.stage, version=after.version) if act.event.moves else None
-            drafts.append(
-                Draft(
-                    act.event,
-                    act.actor,
-                    at=at,
-                    origin=self._origin,
-                    key=self._key,
-                    operation=op.id,
-                    mission=op.request.mission,
-                    move=moved,
-                )
-            )
+            drafts.append(self._draft(act, at=at, operation=op.id, mission=op.request.mission, move=moved))
             attached = [(digest_evidence(body), body) for body in act.attachments]
             self._keep(attached)
             evidence.extend(attached)

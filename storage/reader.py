@@ -12,10 +12,14 @@ from operations.errors import IllegalMove, LedgerCorrupt, LedgerUnavailable, Not
 from operations.model import Plan
 from operations.operation import Operation, apply, begin
 from operations.stages import Stage
+from storage.cosignatures import read_note
 from storage.engine import BROKEN
 from storage.entry import Entry
 from storage.evidence import read_evidence
 from storage.nodes import read_nodes
+from storage.succession import KINDS, KeyPeriod, succession
+from storage.tiles import bundle as read_bundle
+from storage.tiles import tile as read_tile
 from storage.verifier import tree
 
 _KEPT_PIECES: Final = 256
@@ -104,6 +108,17 @@ class Reader:
         sql = f"SELECT entry FROM ledger_leaf WHERE {' AND '.join(where)} ORDER BY idx LIMIT $2"  # noqa: S608 - fixed parts
         return [_decoded(row["entry"]) for row in await self._fetch(sql, *arguments)]
 
+    async def keys(self) -> tuple[KeyPeriod, ...]:
+        """Every key that the log ever signed with, oldest first, and where each is in force.
+
+        Raises:
+            LedgerCorrupt: the entries that name them contradict each other.
+        """
+        found: list[Entry] = []
+        while page := await self.entries(after=found[-1].index if found else -1, kinds=KINDS):
+            found += page
+        return succession(found)
+
     async def raw(self, *, after: int = -1, limit: int = 1000) -> list[tuple[int, bytes]]:
         """Index and canonical bytes of the entries above `after`, oldest first."""
         rows = await self._fetch(
@@ -115,6 +130,7 @@ class Reader:
         """The piece of evidence with that SHA-256.
 
         Raises:
+            Gone: `evidence-expired` or `evidence-erased`.
             NotFound: `unknown-evidence`.
         """
         kept = self._kept.get(digest)
@@ -125,6 +141,16 @@ class Reader:
         self._keep([(digest, body)])
         return body
 
+    async def stored_evidence(self, digest: str) -> bytes:
+        """The piece of evidence as it is stored now, whatever this process remembers; errors as of `evidence`."""
+        async with self._reading() as connection:
+            return (await read_evidence(connection, [digest]))[digest]
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Remember these pieces of evidence no longer: they were deleted on the record."""
+        for digest in digests:
+            self._kept.pop(digest, None)
+
     def _keep(self, pieces: Iterable[tuple[str, bytes]]) -> None:
         """Remember small pieces: what a digest names never changes."""
         for digest, body in pieces:
@@ -132,6 +158,17 @@ class Reader:
                 self._kept[digest] = body
         while len(self._kept) > _KEPT_PIECES:
             del self._kept[next(iter(self._kept))]
+
+    async def key_in_force(self) -> str:
+        """Id of the key that the next entry carries.
+
+        Raises:
+            NotFound: `ledger-not-begun`.
+        """
+        rows = await self._fetch("SELECT key FROM ledger_head ORDER BY size DESC LIMIT 1")
+        if not rows:
+            raise NotFound("ledger-not-begun", "The ledger has no entry yet.")
+        return str(rows[0]["key"])
 
     async def head(self) -> Head:
         """The newest committed head.
@@ -149,17 +186,15 @@ class Reader:
         return Head(size=row["size"], root=row["root"].hex(), constitution=row["constitution"], halted=row["halted"])
 
     async def checkpoint(self, size: int | None = None) -> bytes:
-        """The signed note of the newest checkpoint, or of the one at `size` entries.
+        """The signed note of the newest checkpoint, or of the one at `size` entries, with its witnesses' cosignatures.
 
         Raises:
             NotFound: `unknown-checkpoint`; checkpoints exist where a batch ended.
         """
-        rows = await self._fetch(
-            "SELECT note FROM ledger_checkpoint WHERE $1::bigint IS NULL OR size = $1 ORDER BY size DESC LIMIT 1", size
-        )
-        if not rows:
+        async with self._reading() as connection:
+            note = await read_note(connection, size)
+        if note is None:
             raise NotFound("unknown-checkpoint", "There is no checkpoint of that size.")
-        note: bytes = rows[0]["note"]
         return note
 
     async def inclusion(self, index: int, size: int) -> list[bytes]:
@@ -184,6 +219,21 @@ class Reader:
             nodes = await read_nodes(connection, tree.consistency_nodes(old, new))
         return tree.consistency_proof(old, new, nodes.get_node)
 
+    async def tile(self, level: int, number: int, width: int) -> bytes:
+        """The bytes of a hash tile of tlog-tiles.
+
+        Raises:
+            NotFound: `unknown-tile`: the log is not large enough for it.
+            LedgerCorrupt: a subtree is missing.
+        """
+        async with self._reading() as connection:
+            return await read_tile(connection, level, number, width)
+
+    async def bundle(self, number: int, width: int) -> bytes:
+        """The bytes of an entry bundle; arguments and errors as of `tile`."""
+        async with self._reading() as connection:
+            return await read_bundle(connection, number, width)
+
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[asyncpg.Connection]:
         try:
@@ -204,7 +254,7 @@ class Reader:
             )
             entries = [_decoded(row["entry"]) for row in rows]
             plans = [entry.event.plan for entry in entries if isinstance(entry.event, e.PlanProposed)]
-            bodies = await read_evidence(connection, plans)
+            bodies = await read_evidence(connection, plans, deleted=True)
         folded: dict[str, Operation] = {}
         for entry in entries:
             if entry.operation is not None and entry.event.moves:
@@ -219,7 +269,8 @@ def _folded(op: Operation | None, entry: Entry, bodies: dict[str, bytes]) -> Ope
     if op is None:
         raise LedgerCorrupt(f"The operation of entry {entry.index} never began.")
     if isinstance(event, e.PlanProposed):
-        event = event.model_copy(update={"body": Plan.model_validate_json(bodies[event.plan])})
+        body = bodies.get(event.plan)  # none: it was erased after the operation had ended
+        event = event.model_copy(update={"body": Plan.model_validate_json(body) if body is not None else None})
     try:
         return apply(op, event, entry.time)
     except IllegalMove as error:

@@ -1,77 +1,26 @@
 """The log's own key: signs checkpoints, remembers the last one, and refuses to sign what does not extend it.
 
-The key is a file of mode 0600 (or a mounted secret), made at the first start. Beside it lies the memory: origin, size
-and root of the last checkpoint that was committed. The memory on disk may lag by a moment: an older prefix still
-catches every fork before it. Whoever can write both files can lie; a witness elsewhere is what catches that.
+Beside the key lies the memory: origin, size and root of the last checkpoint that was committed. The memory on disk may
+lag by a moment: an older prefix still catches every fork before it. Whoever can write both files can lie; a witness
+elsewhere is what catches that. Which key is in force is what the head of the log says: `sign` is told.
 """
 
 import os
-import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from operations.errors import LedgerCorrupt, LedgerUnavailable
+from operations.errors import LedgerCorrupt
+from storage.keyring import Keyring, SigningKey, locked, write_atomically
 from storage.verifier import checkpoint, tree
 from storage.verifier.checkpoint import Checkpoint, NoteMalformed, VerifierKey
 
-_PRIVATE: Final = "PRIVATE+KEY+"
-_OTHERS: Final = 0o077
+_PATIENCE: Final = 2.0
+"""Seconds that a closing signer waits for another process to have written the memory."""
 
-
-def _write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
-    """Write a file of mode 0600 that is there whole or not at all; without `replace` an existing one stays."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            draft.replace(path)
-        else:
-            path.hardlink_to(draft)
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _read_private(path: Path, name: str) -> Ed25519PrivateKey:
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-            if mode & _OTHERS:
-                raise LedgerUnavailable(f"{path} has mode {mode:04o}: others could read the key. Run: chmod 600 {path}")
-            text = file.read(4096).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LedgerUnavailable(f"the log's key {path} cannot be read: {error}") from error
-    try:
-        if not text.startswith(_PRIVATE):
-            raise NoteMalformed("no private key")
-        _, stated, encoded = text.removeprefix(_PRIVATE).split("+", 2)
-        seed = checkpoint.decode_base64(encoded)
-        private = Ed25519PrivateKey.from_private_bytes(seed.removeprefix(checkpoint.ED25519))
-        expected = _private_text(name, private)
-    except ValueError as error:
-        raise LedgerUnavailable(f"{path} is not a key of this log") from error
-    if not secrets.compare_digest(text, expected):
-        raise LedgerUnavailable(f"{path} is a key of another name than {name}, or its key id {stated} is wrong")
-    return private
-
-
-def _private_text(name: str, private: Ed25519PrivateKey) -> str:
-    identity = checkpoint.key_id(name, private.public_key().public_bytes_raw()).hex()
-    return f"{_PRIVATE}{name}+{identity}+{checkpoint.encode_base64(checkpoint.ED25519 + private.private_bytes_raw())}"
+_PAUSE: Final = 0.01
 
 
 class Signer:
@@ -81,55 +30,139 @@ class Signer:
     transaction stands. What was signed and not committed binds nobody: it never left the process.
 
     Attributes:
-        key: the public half and the name it signs under, which is the log's origin.
         head: the last committed checkpoint that this signer knows of.
     """
 
-    def __init__(self, private: Ed25519PrivateKey, head: Checkpoint, memory: Path, *, every: float = 1.0) -> None:
-        self.key = VerifierKey(head.origin, private.public_key().public_bytes_raw())
+    def __init__(
+        self, keyring: Keyring, key: SigningKey, head: Checkpoint, memory: Path, *, every: float = 1.0
+    ) -> None:
         self.head = head
-        self._private = private
-        self._identity = self.key.key_id
+        self._keyring = keyring
+        self._key = key
+        self._following: SigningKey | None = None
         self._memory = memory
         self._every = every
         self._written = head
         self._next_write = 0.0
-        self._signed: Checkpoint | None = None
+        self._signed: list[Checkpoint] = []
 
     @classmethod
-    def load_or_create(cls, path: Path, name: str, *, memory: Path | None = None, every: float = 1.0) -> Self:
-        """The signer whose key lies at `path`; at the first start key and memory are made.
+    def load_or_create(
+        cls,
+        path: Path,
+        name: str,
+        *,
+        memory: Path | None = None,
+        every: float = 1.0,
+        current: str | None = None,
+        following: str | None = None,
+    ) -> Self:
+        """The signer whose key lies at `path` or behind a reference; at the first start key and memory are made.
 
         Args:
             path: the key file.
             name: the log's origin, under which the key signs.
             memory: where the last checkpoint is remembered; beside the key unless told.
             every: seconds between two writes of the memory to disk.
+            current: secret reference to the key, where it is no file of Triad's; only the memory is written then.
+            following: secret reference to the key that the next rotation takes.
 
         Raises:
             LedgerUnavailable: the key cannot be read, is readable by others, or belongs to another name.
-            LedgerCorrupt: the memory is missing although the key is not, or is unreadable.
+            LedgerCorrupt: the memory is missing although the key is not, or is unreadable; or the key is missing
+                although a log was signed.
         """
-        checkpoint.check_name(name)
+        keyring = Keyring(path, name, current=current, following=following)
         memory = memory or memory_path(path)
-        if not path.exists():
+        if not keyring.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_atomically(memory, Checkpoint(name, 0, tree.empty_root()).body(), replace=False)
-            _write_atomically(path, _private_text(name, Ed25519PrivateKey.generate()).encode() + b"\n", replace=False)
-        private = _read_private(path, name)
-        return cls(private, _read_memory(memory, name), memory, every=every)
+            write_atomically(memory, Checkpoint(name, 0, tree.empty_root()).body(), replace=False)
+            if _read_memory(memory, name).size:
+                raise LedgerCorrupt(
+                    f"{path} is missing, and a log was signed with it. Restore it; see docs/runbooks/log-key.md."
+                )
+            keyring.make()
+        elif current is not None and not memory.exists() and not path.exists() and not keyring.past():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(memory, Checkpoint(name, 0, tree.empty_root()).body(), replace=False)
+        key = keyring.first()
+        return cls(keyring, key, _read_memory(memory, name), memory, every=every)
+
+    @property
+    def key(self) -> VerifierKey:
+        """The public half of the key in force, as far as this process has seen the log."""
+        return self._key.public
 
     @property
     def key_id(self) -> str:
         """The log key's id, eight hexadecimal digits: what entries carry."""
-        return self.key.key_id.hex()
+        return self._key.id
 
     @property
     def vkey(self) -> str:
         """The public key as other tools take it."""
         return self.key.text()
 
-    def sign(self, size: int, root: bytes, *, after: tuple[int, bytes]) -> bytes:
+    def trusted(self) -> tuple[VerifierKey, ...]:
+        """Every key of the log that this home knows by itself, without asking the log.
+
+        Raises:
+            LedgerUnavailable: one of them cannot be read.
+        """
+        return tuple(dict.fromkeys((*self._keyring.known(), self.key)))
+
+    def use(self, identity: str) -> None:
+        """Sign with the key of that id from now on: the head of the log names it.
+
+        Raises:
+            LedgerUnavailable: this process cannot reach that key.
+        """
+        if identity == self._key.id:
+            return
+        if self._following is not None and identity == self._following.id:
+            self._key, self._following = self._following, None
+        else:
+            self._key = self._keyring.find(identity)
+
+    @contextmanager
+    def rotating(self) -> Iterator[None]:
+        """Hold the lock of this home's rotations; see `prepare` and `finish`.
+
+        Raises:
+            Conflict: `rotation-under-way`.
+            LedgerUnavailable: the lock cannot be made.
+        """
+        with self._keyring.rotating():
+            try:
+                yield
+            finally:
+                self._following = None
+
+    def prepare(self) -> VerifierKey:
+        """Have the next key ready, so that the batch that names it can be signed by both.
+
+        Raises:
+            Conflict: `no-next-key`.
+            LedgerUnavailable: it cannot be made.
+        """
+        self._following = self._keyring.following(self._key)
+        return self._following.public
+
+    def finish(self, previous: VerifierKey | None = None) -> None:
+        """Put the key in force in its place and destroy the one before. `previous`: after a rotation that stands.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        self._keyring.install(self._key, previous=previous)
+
+    def unfinished(self) -> bool:
+        """Whether a rotation that stands left files behind."""
+        return self._keyring.unfinished(self._key)
+
+    def sign(
+        self, size: int, root: bytes, *, after: tuple[int, bytes], key: str | None = None, following: str | None = None
+    ) -> bytes:
         """The signed note of the checkpoint `(size, root)`.
 
         Args:
@@ -137,20 +170,28 @@ class Signer:
             root: their root.
             after: size and root of the head that the batch was appended to. Whoever calls appended to exactly that
                 tree, so the new one extends it.
+            key: id of the key in force at that head; None: at the empty one.
+            following: id of the key that the batch names as the next one; it signs too.
 
         Raises:
             LedgerCorrupt: `after` is neither the last committed checkpoint nor the last signed one, or the new one
                 is smaller. If another process moved the head, prove it with `check_extends` first.
+            LedgerUnavailable: one of the keys cannot be reached.
         """
-        known = {(self.head.size, self.head.root)}
-        if self._signed is not None:
-            known.add((self._signed.size, self._signed.root))
+        known = [(self.head.size, self.head.root), *((each.size, each.root) for each in self._signed)]
         if after not in known:
             self._refuse(*after)
         if size < after[0] or (size == after[0] and root != after[1]):
             raise LedgerCorrupt(f"a checkpoint of {size} entries does not extend one of {after[0]}")
-        self._signed = Checkpoint(self.head.origin, size, root)
-        return self.sign_checkpoint(self._signed)
+        if key is not None:
+            self.use(key)
+        second = None
+        if following is not None:
+            second = self._following if self._following and self._following.id == following else None
+            second = second or self._keyring.find(following)
+        signed = Checkpoint(self.head.origin, size, root)
+        self._signed[known.index(after) :] = [signed]  # what was signed upon the same head before cannot stand any more
+        return self._sign(signed, second)
 
     def sign_checkpoint(self, head: Checkpoint) -> bytes:
         """The signed note of a checkpoint of this log, which must not fall behind what is remembered.
@@ -158,13 +199,17 @@ class Signer:
         Raises:
             LedgerCorrupt: another origin, fewer entries than remembered, or as many with another root.
         """
+        return self._sign(head, None)
+
+    def _sign(self, head: Checkpoint, second: SigningKey | None) -> bytes:
         if head.origin != self.head.origin:
             raise LedgerCorrupt(f"this key signs for {self.head.origin}, not for {head.origin}")
         if head.size < self.head.size or (head.size == self.head.size and head.root != self.head.root):
             self._refuse(head.size, head.root)
         text = head.text()
-        signature = checkpoint.Signature(self.key.name, self._identity, self._private.sign(text.encode()))
-        return checkpoint.Note(text, (signature,)).encode()
+        body = text.encode()
+        signatures = (self._key.sign(body), *((second.sign(body),) if second is not None else ()))
+        return checkpoint.Note(text, signatures).encode()
 
     def _refuse(self, size: int, root: bytes) -> None:
         if size < self.head.size:
@@ -178,11 +223,15 @@ class Signer:
         """Remember that the checkpoint last signed was committed; written to disk at most every `every` seconds.
 
         Raises:
-            LedgerCorrupt: it is not the checkpoint last signed.
+            LedgerCorrupt: it was not signed, or something else was signed in its place since.
         """
-        if self._signed is None or (self._signed.size, self._signed.root) != (size, root):
-            raise LedgerCorrupt("only the checkpoint that was last signed can be committed")
-        self._remember(self._signed)
+        for number, signed in enumerate(self._signed):
+            if (signed.size, signed.root) == (size, root):
+                following = self._signed[number + 1 :]
+                self._remember(signed)
+                self._signed = following
+                return
+        raise LedgerCorrupt("only a checkpoint that was last signed can be committed")
 
     def check_extends(self, size: int, root: bytes, proof: Sequence[bytes]) -> None:
         """Prove that a head found in the store extends what is remembered, and remember it.
@@ -203,24 +252,64 @@ class Signer:
             raise LedgerCorrupt(f"the log forked: its {size} entries do not begin with the {self.head.size} signed for")
         self._remember(Checkpoint(self.head.origin, size, root))
 
+    def follow(self, base: tree.Frontier, leaves: Sequence[bytes], size: int, root: bytes) -> None:
+        """Prove by the leaf hashes between that a found head extends what is remembered, and remember it.
+
+        Args:
+            base: the right edge of the tree that is remembered.
+            leaves: the leaf hashes that were added to it.
+            size: the found head's size.
+            root: its root.
+
+        Raises:
+            LedgerCorrupt: the log shrank, or forked.
+        """
+        if size < self.head.size:
+            self._refuse(size, root)
+        grown, _ = base.extend(leaves)
+        known = (base.size, base.root()) == (self.head.size, self.head.root)
+        if not known or (grown.size, grown.root()) != (size, root):
+            raise LedgerCorrupt(f"the log forked: its {size} entries do not begin with the {self.head.size} signed for")
+        self._remember(Checkpoint(self.head.origin, size, root))
+
     def _remember(self, head: Checkpoint) -> None:
         self.head = head
-        self._signed = None
+        self._signed = []
         if time.monotonic() >= self._next_write:
             self.flush()
 
     def flush(self) -> None:
-        """Write the memory to disk now, unless the disk already remembers a larger log."""
+        """Write the memory to disk now, unless the disk already remembers a larger log or another process is writing.
+
+        Raises:
+            LedgerCorrupt: the disk remembers as many entries with another root, or is unreadable.
+            OSError: it cannot be written.
+        """
+        self._flush()
+
+    def _flush(self) -> bool:
         self._next_write = time.monotonic() + self._every
         if self.head == self._written:
-            return
-        if _read_memory(self._memory, self.head.origin).size < self.head.size:
-            _write_atomically(self._memory, self.head.body(), replace=True)
+            return True
+        lock = locked(self._memory.with_name(f"{self._memory.name}.lock"))
+        if lock is None:
+            return False
+        try:
+            kept = _read_memory(self._memory, self.head.origin)
+            if kept.size == self.head.size and kept.root != self.head.root:
+                raise LedgerCorrupt(f"{self._memory} remembers {kept.size} entries with another root")
+            if kept.size < self.head.size:
+                write_atomically(self._memory, self.head.body(), replace=True)
+        finally:
+            os.close(lock)
         self._written = self.head
+        return True
 
     def close(self) -> None:
-        """Write what is not on disk yet."""
-        self.flush()
+        """Write what is not on disk yet. Gives up after a moment while another process keeps the memory locked."""
+        deadline = time.monotonic() + _PATIENCE
+        while not self._flush() and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
 
 def memory_path(key: Path) -> Path:
@@ -234,7 +323,7 @@ def adopt(path: Path, head: Checkpoint) -> None:
     `head` should be a checkpoint that somebody else kept (a witness, an export): the store itself cannot tell
     whether it was rolled back.
     """
-    _write_atomically(path, head.body(), replace=True)
+    write_atomically(path, head.body(), replace=True)
 
 
 def _read_memory(path: Path, name: str) -> Checkpoint:

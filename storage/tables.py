@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -33,6 +34,16 @@ ledger_leaf: Final = Table(
     Column("operation", Text),
     Column("kind", Text, nullable=False),
     Index("ledger_leaf_operation", "operation", "idx", postgresql_where=text("operation IS NOT NULL")),
+    Index("ledger_leaf_refused", "idx", postgresql_where=text("kind = 'witness.refused'")),
+    Index("ledger_leaf_report", "idx", postgresql_where=text("kind = 'report.stored'")),
+    Index(
+        "ledger_leaf_annals",
+        "kind",
+        "idx",
+        postgresql_where=text(
+            "kind IN ('auth.key_revoked', 'evidence.expired', 'personal.erased', 'personal.recorded')"
+        ),
+    ),
 )
 """One row for each entry: its canonical bytes and its leaf hash."""
 
@@ -51,12 +62,13 @@ ledger_head: Final = Table(
     Column("size", BigInteger, primary_key=True, autoincrement=False),
     Column("frontier", LargeBinary, nullable=False),
     Column("constitution", Text, nullable=False),
+    Column("key", Text, nullable=False),
     Column("halted", Boolean, nullable=False),
     Column("latest", DateTime(timezone=True), nullable=False),
     Column("batch", LargeBinary, nullable=False),
 )
 """One row for each batch; the largest size is the head. `batch` tells a writer whose commit it was,
-`latest` is the last entry's time, before which none may lie."""
+`latest` is the last entry's time, before which none may lie, `key` the id of the log's key that signs what follows."""
 
 ledger_checkpoint: Final = Table(
     "ledger_checkpoint",
@@ -66,6 +78,18 @@ ledger_checkpoint: Final = Table(
     Column("note", LargeBinary, nullable=False),
 )
 """The signed note of each head."""
+
+ledger_cosignature: Final = Table(
+    "ledger_cosignature",
+    metadata,
+    Column("size", BigInteger, ForeignKey("ledger_checkpoint.size"), primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("signature", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("ledger_cosignature_key", "name", "key", "size"),
+)
+"""What witnesses signed under a checkpoint: the line's name, key id and bytes, and the time it states."""
 
 warrant_use: Final = Table(
     "warrant_use",
@@ -132,3 +156,48 @@ api_key: Final = Table(
     Column("revoked", DateTime(timezone=True)),
 )
 """API keys by their SHA-256; the key itself is shown once and stored nowhere."""
+
+personal: Final = Table(
+    "personal",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("commitment", Text, nullable=False, unique=True),
+    Column("idx", BigInteger, nullable=False),
+)
+"""What is personal about a subject: the ledger's entry `idx` holds only SHA-256(salt || value)."""
+
+evidence_use: Final = Table(
+    "evidence_use",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("class", Text, primary_key=True),
+    Column("operation", Text),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+"""Which entry names which evidence, and as what. Derived from the ledger by `evidence_index`, which alone writes it."""
+
+evidence_progress: Final = Table(
+    "evidence_progress",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+)
+"""One row: how many entries `evidence_use` knows."""
+
+evidence_gone: Final = Table(
+    "evidence_gone",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+)
+"""Evidence that was deleted, and the entry that says so. Written by `evidence_forget` alone."""
+
+evidence_done: Final = Table(
+    "evidence_done",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+)
+"""Entries whose deletions have been carried out. Written by `evidence_forget` alone."""

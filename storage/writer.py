@@ -9,32 +9,30 @@ before it writes anything again, so nothing is ever written twice.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import asyncpg
 
-from operations.errors import Conflict, LedgerCorrupt, LedgerUnavailable, StageConflict, TriadError, WarrantRefused
+from operations.errors import LedgerCorrupt, LedgerUnavailable, TriadError
 from storage.batch import Batch, HeadRow, Lost, Stale
-from storage.draft import Place, Unit
-from storage.engine import BROKEN
+from storage.draft import Unit
+from storage.engine import BROKEN, is_lost
 from storage.nodes import read_nodes
 from storage.signer import Signer
 from storage.verifier import tree
+from storage.waiting import BATCH_ENTRIES, Waiting, failed, fitting
 
-CAPACITY: Final = 4096
-"""Units that may wait; whoever comes next waits for room."""
+SPLIT: Final = 24
+"""Fewest units of which a half may go first, so that the other half is composed while the first is on its way."""
 
-BATCH_ENTRIES: Final = 1024
-"""Entries after which a batch takes no further unit."""
-
-LINGER: Final = 0.02
-"""Seconds that units nobody waits for yet may wait for company: an operation's decisions then share a transaction."""
+UNIT_SECONDS: Final = 20e-6
+"""What a unit costs this process, roughly. Halves pay where that, for all who wait, is longer than a commit takes."""
 
 PATIENCE: Final = 10.0
 """Seconds the writer tries to reach the database before those who wait are told that nothing was recorded."""
 
-_CONNECTION_LOST: Final = ("08", "57")  # SQLSTATE classes: connection exceptions, operator intervention
+_LET_GO: Final = "SELECT pg_advisory_unlock_all()"
 
 
 class Writer:
@@ -59,12 +57,14 @@ class Writer:
         self._signer = signer
         self._patience = patience
         self._committed = committed
-        self._queue: asyncio.Queue[Unit] = asyncio.Queue(CAPACITY)
-        self._waiting: list[Unit] = []
+        self._waiting = Waiting()
         self._connection: asyncpg.Connection | None = None
         self._head: HeadRow | None = None
         self._task: asyncio.Task[None] | None = None
-        self._hurried = asyncio.Event()
+        self._contested = False
+        self._commit_seconds = 0.0
+        self._ahead: Batch | None = None
+        self._standing: Batch | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -79,10 +79,12 @@ class Writer:
         try:
             self._head = HeadRow.of(await connection.fetchrow("SELECT * FROM ledger_lock()", timeout=self._patience))
             await self._prove(connection, self._head)
+            if self._head.key:
+                self._signer.use(self._head.key)
         except BROKEN as error:
             await self._disconnect()
             raise LedgerUnavailable(f"The ledger cannot be read: {error}") from error
-        except LedgerCorrupt:
+        except (LedgerCorrupt, LedgerUnavailable):
             await self._disconnect()
             raise
         self._task = asyncio.create_task(self._run(), name="ledger-writer")
@@ -93,6 +95,11 @@ class Writer:
         """The last head this process saw; None when it has to ask again."""
         return self._head
 
+    @property
+    def queued(self) -> int:
+        """Units that wait; those under way are not counted."""
+        return len(self._waiting)
+
     async def put(self, unit: Unit) -> None:
         """Queue a unit; waits while the queue is full. The answer comes through `unit.place`.
 
@@ -102,19 +109,17 @@ class Writer:
         if self._task is None or self._task.done():
             raise LedgerUnavailable("The ledger is closed.")
         self._idle.clear()
-        await self._queue.put(unit)
-        if unit.eager:
-            self._hurried.set()
+        await self._waiting.put(unit)
         if self._task.done():  # it ended while this unit waited for room
-            self._fail(self._drained(), LedgerUnavailable("The ledger is closed."))
+            self._fail(self._waiting.drained(), LedgerUnavailable("The ledger is closed."))
 
     def hurry(self) -> None:
         """Somebody waits for what is queued: write it now."""
-        self._hurried.set()
+        self._waiting.hurry()
 
     async def close(self) -> None:
         """Write what is queued, then stop."""
-        self._hurried.set()
+        self._waiting.hurry()
         if self._task is not None and not self._task.done():
             await self._idle.wait()
             self._task.cancel()
@@ -123,16 +128,13 @@ class Writer:
         await self._disconnect()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._fail(self._drained(), LedgerUnavailable("The ledger is closed."))
+        self._settle()
+        if self._ahead is not None:
+            self._waiting.put_back(self._ahead.units)
+        self._fail(self._waiting.drained(), LedgerUnavailable("The ledger is closed."))
         self._idle.set()
         if not task.cancelled():
             task.exception()  # a defect: every caller was told, the loop's own report would come too late
-
-    def _drained(self) -> list[Unit]:
-        units, self._waiting = self._waiting, []
-        while not self._queue.empty():
-            units.append(self._queue.get_nowait())
-        return units
 
     def _fail(self, units: Iterable[Unit], error: TriadError) -> None:
         for unit in units:
@@ -140,77 +142,34 @@ class Writer:
 
     async def _run(self) -> None:
         while True:
-            if not self._waiting:
-                if self._queue.empty():
+            ahead, self._ahead = self._ahead, None
+            if ahead is None:
+                if not self._waiting.gathered():
                     self._idle.set()
-                self._waiting.append(await self._queue.get())
-            await self._gather()
-            batch = self._take()
-            if not batch:
+                waiting = await self._waiting.gather()
+                split = waiting >= SPLIT and waiting * UNIT_SECONDS > self._commit_seconds
+                units = self._waiting.take(waiting // 2 if split else waiting)
+            else:
+                units = list(ahead.units)
+            if not units:
                 continue
             try:
-                await self._write(batch)
+                await self._write(units, ahead)
             except LedgerUnavailable as error:
-                self._fail([*batch, *self._drained()], error)
+                self._fail([*units, *self._waiting.drained()], error)
             except LedgerCorrupt as error:
-                self._fail(batch, error)
+                self._fail(units, error)
             except asyncio.CancelledError:
-                self._fail(batch, LedgerUnavailable("The writer was stopped; whether it was recorded is not known."))
+                self._fail(units, LedgerUnavailable("The writer was stopped; whether it was recorded is not known."))
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told and the writer goes on
                 unknown = LedgerUnavailable("Writing failed; whether it was recorded is not known.")
                 unknown.__cause__ = error
-                self._fail(batch, unknown)
+                self._fail(units, unknown)
                 await self._disconnect()
 
-    async def _gather(self) -> None:
-        """Give units that nobody waits for a moment to find company, then take up all that is queued."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER):
-                await self._hurried.wait()
-        self._hurried.clear()
-        while not self._queue.empty() and len(self._waiting) < CAPACITY:
-            self._waiting.append(self._queue.get_nowait())
-
-    def _take(self) -> list[Unit]:
-        """The next batch, in order; what cannot stand in one transaction with it stays waiting, in order."""
-        batch: list[Unit] = []
-        left: list[Unit] = []
-        last: dict[str, Unit] = {}
-        epochs: dict[str, int] = {}
-        blocked: set[str] = set()
-        warrants: set[str] = set()
-        entries, full = 0, False
-        for unit in self._waiting:
-            if _failed(unit):
-                continue
-            operation, used = unit.operation, unit.consumption
-            fits = (
-                not full
-                and (operation is None or (operation not in blocked and _continues(last.get(operation), unit, epochs)))
-                and (used is None or used.warrant not in warrants)
-            )
-            if not fits:
-                left.append(unit)
-                if operation is not None:
-                    blocked.add(operation)
-                continue
-            batch.append(unit)
-            entries += len(unit.drafts)
-            full = entries >= BATCH_ENTRIES or unit.change is not None
-            if operation is not None:
-                last[operation] = unit
-                if unit.standing is not None and unit.standing.epoch is not None:
-                    epochs[operation] = unit.standing.epoch
-            if used is not None:
-                warrants.add(used.warrant)
-        self._waiting = left
-        if left:
-            self._hurried.set()
-        return batch
-
-    async def _write(self, units: list[Unit]) -> None:
-        """Record or answer every one of these units.
+    async def _write(self, units: list[Unit], ahead: Batch | None = None) -> None:
+        """Record or answer every one of these units; `ahead` is what they were composed to while others travelled.
 
         Raises:
             LedgerUnavailable: the database could not be reached in time.
@@ -219,17 +178,17 @@ class Writer:
         deadline = time.monotonic() + self._patience
         doubts: list[Batch] = []
         head = self._head
+        if ahead is None or ahead.base is not head:
+            self._settle()
         while units:
             connection = self._connection
             if connection is None:
                 connection, head = await self._reconnect(deadline), None
             try:
-                if head is None or head.size == 0 or units[-1].change is not None or any(u.halting for u in units):
-                    sent = await self._send_locked(connection, units, doubts)
-                else:
-                    sent = await self._send(connection, units, head, doubts)
+                ahead, composed = None, ahead
+                sent = await self._dispatch(connection, units, head, doubts, composed)
             except BROKEN as error:
-                if connection.is_closed() or _is_lost(error):
+                if connection.is_closed() or is_lost(error):
                     await self._disconnect()
                     continue
                 await self._write_apart(units, error)
@@ -237,24 +196,118 @@ class Writer:
             match sent:
                 case None:
                     return
-                case Stale():
-                    head = None  # another process was faster: compose again while holding the lock
+                case Stale():  # another process was faster: compose again while holding the lock
+                    head = None if doubts or self._contested else head
+                    self._contested = True
                 case Lost(answers):
                     for unit, answer in answers.items():
                         unit.fail(answer)
-                    units = [unit for unit in units if not _failed(unit)]
+                    units = [unit for unit in units if not failed(unit)]
                     head = self._head
 
-    async def _send(
-        self, connection: asyncpg.Connection, units: list[Unit], head: HeadRow, doubts: list[Batch]
+    async def _dispatch(
+        self,
+        connection: asyncpg.Connection,
+        units: list[Unit],
+        head: HeadRow | None,
+        doubts: list[Batch],
+        composed: Batch | None,
     ) -> Stale | Lost | None:
-        if not (units := _fitting(units, head)):
-            return None
-        batch = Batch(units, head, self._signer)
+        """Send them by the cheapest of the ways that are safe here."""
+        if head is None or not head.size or any(unit.change or unit.halting for unit in units):
+            return await self._send_locked(connection, units, doubts)
+        if self._contested and not doubts:
+            return await self._send_in_turn(connection, units, head, doubts)
+        return await self._send(connection, units, head, doubts, composed)
+
+    async def _send(
+        self,
+        connection: asyncpg.Connection,
+        units: list[Unit],
+        head: HeadRow,
+        doubts: list[Batch],
+        batch: Batch | None,
+    ) -> Stale | Lost | None:
+        """Send them over the head as this process saw it; where many write, compose the next ones meanwhile."""
+        if batch is None or batch.base is not head:
+            if not (units := fitting(units, head)):
+                return None
+            batch = Batch(units, head, self._signer)
         doubts.append(batch)
-        sent = await batch.send(connection, self._patience)
+        begun = time.monotonic()
+        if self._standing is None and not self._waiting.gathered():
+            sent = await batch.send(connection, self._patience)
+        else:
+            sent = await self._send_and_compose(connection, batch)
         doubts.pop()
+        self._commit_seconds += (time.monotonic() - begun - self._commit_seconds) / 8
         if sent is None:
+            self._stands(batch)
+        return sent
+
+    async def _send_and_compose(self, connection: asyncpg.Connection, batch: Batch) -> Stale | Lost | None:
+        sending = asyncio.create_task(batch.send(connection, self._patience))
+        ahead = None
+        try:
+            self._settle()
+            await asyncio.sleep(0)  # it leaves now; those who were just settled may queue their next
+            ahead = self._composed(batch)
+            sent = await sending
+            if sent is None:
+                self._ahead, ahead = ahead, None
+        finally:
+            sending.cancel()
+            if ahead is not None:  # it builds on what does not stand
+                self._waiting.put_back(ahead.units)
+        return sent
+
+    def _composed(self, before: Batch) -> Batch | None:
+        """The batch to follow `before`, which is under way; None where too few wait, or the order to write matters."""
+        if self._waiting.gathered() < max(SPLIT // 3, len(before.units) // 2):
+            return None
+        units = self._waiting.take(BATCH_ENTRIES)
+        if not units or any(unit.change or unit.halting or unit.until for unit in units):
+            self._waiting.put_back(units)
+            return None
+        try:
+            return Batch(units, before.head, self._signer)
+        except TriadError:  # the same again, with its consequences, when it is their turn
+            self._waiting.put_back(units)
+            return None
+
+    async def _send_in_turn(
+        self, connection: asyncpg.Connection, units: list[Unit], known: HeadRow, doubts: list[Batch]
+    ) -> Stale | Lost | None:
+        """Wait for this session's turn, compose over the head as it is then, and give the turn up with the commit.
+
+        That is two round trips where others write too, and no more units that have to be composed twice.
+        """
+        try:
+            row = await connection.fetchrow("SELECT * FROM ledger_turn($1)", known.size, timeout=self._patience)
+            head = HeadRow.of(row)
+            if row["o_leaves"] is None:
+                await self._prove(connection, head)
+            else:
+                self._signer.follow(known.frontier, _hashes(row["o_leaves"]), head.size, head.root)
+            self._head = head
+            self._contested = head.size != known.size
+            sent: Lost | Stale | None = None
+            if units := fitting(units, head):
+                batch = Batch(units, head, self._signer, turn=True)
+                doubts.append(batch)
+                sent = await batch.send(connection, self._patience)
+                doubts.pop()
+            if not units or sent is not None:
+                await connection.execute(_LET_GO, timeout=self._patience)
+        except asyncpg.PostgresError as error:
+            if is_lost(error):
+                raise
+            await connection.execute(_LET_GO, timeout=self._patience)
+            raise
+        except BaseException:
+            await self._disconnect()  # whatever stands or not: the session's lock must not outlive this
+            raise
+        if units and sent is None:
             self._stands(batch)
         return sent
 
@@ -271,7 +324,7 @@ class Writer:
                     doubt.settle()
                     return None
             self._head = head
-            if not (units := _fitting(units, head)):
+            if not (units := fitting(units, head)):
                 return None
             batch = Batch(units, head, self._signer)
             doubts.append(batch)
@@ -287,17 +340,29 @@ class Writer:
             units[0].fail(LedgerUnavailable(f"The database refused the entry: {error}"))
             return
         for unit in units:
-            if not _failed(unit):
+            if not failed(unit):
                 await self._write([unit])
 
     def _stands(self, batch: Batch) -> None:
-        self._head = batch.head
-        batch.settle()
-        self._committed(batch.head.size)
+        self._head, self._standing = batch.head, batch
         try:
+            self._signer.use(batch.head.key)
             self._signer.committed(batch.head.size, batch.head.root)
         except OSError as error:
+            self._settle()
             raise LedgerUnavailable(f"The signer's memory cannot be written: {error}") from error
+        except TriadError:
+            self._settle()
+            raise
+        if self._ahead is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell those whose batch stands: at once, or as soon as the next one has left."""
+        batch, self._standing = self._standing, None
+        if batch is not None:
+            batch.settle()
+            self._committed(batch.head.size)
 
     async def _prove(self, connection: asyncpg.Connection, head: HeadRow) -> None:
         """Check that the stored head extends the last checkpoint this process knows of."""
@@ -330,60 +395,5 @@ class Writer:
             await asyncio.sleep(0)  # lets the transport close
 
 
-def _is_lost(error: BaseException) -> bool:
-    """Whether the error leaves open what the server did with the last statement."""
-    if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "").startswith(_CONNECTION_LOST)
-    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
-
-
-def _failed(unit: Unit) -> bool:
-    """Whether the unit was answered with an error, or is built on one that was; it is answered then."""
-    previous = unit.previous
-    if previous is not None and previous.error is not None:
-        unit.fail(previous.error)
-    return unit.done
-
-
-def _continues(last: Unit | None, unit: Unit, epochs: Mapping[str, int]) -> bool:
-    """Whether `unit` may share a transaction with `last`, the unit of its operation before it in the batch.
-
-    `epochs` are those that the batch asks for already; a unit that asks for none goes with any.
-    """
-    if last is None:
-        return True
-    if unit.previous is not last or unit.standing is None or last.standing is None:
-        return False
-    return unit.standing.epoch in {None, epochs.get(unit.standing.operation, unit.standing.epoch)}
-
-
-def _fitting(units: list[Unit], head: HeadRow) -> list[Unit]:
-    """The units that fit the state of the log: a genesis when it is empty, others when it is not.
-
-    Time in the log may be ahead of a caller's clock, and a halt may have ended since a caller saw it.
-    """
-    fitting: list[Unit] = []
-    latest = head.latest
-    for unit in units:
-        if _failed(unit):
-            continue
-        at = max(latest, unit.drafts[-1].at)
-        genesis = unit.change is not None and unit.change.genesis
-        if genesis and head.size:
-            unit.settle(Place(0, head.constitution))
-        elif not genesis and not head.size:
-            unit.fail(LedgerUnavailable("The ledger has not begun."))
-        elif unit.until is not None and unit.until <= at:
-            unit.fail(_expired(unit))
-        elif unit.halting and not head.halted:
-            unit.fail(StageConflict(unit.operation or ""))
-        else:
-            fitting.append(unit)
-            latest = at
-    return fitting
-
-
-def _expired(unit: Unit) -> TriadError:
-    if unit.consumption is None:
-        return Conflict("expired", "The plan or an approval had expired when the decision was to be recorded.")
-    return WarrantRefused("expired", "The warrant or an approval it rests on had expired when its use was recorded.")
+def _hashes(joined: bytes) -> list[bytes]:
+    return [joined[at : at + tree.HASH_SIZE] for at in range(0, len(joined), tree.HASH_SIZE)]

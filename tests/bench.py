@@ -1,18 +1,25 @@
 """A whole Triad around the sample playbooks, for tests of the flow: real PostgreSQL, real files, the rules model."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agents.minds import Minds
+from operations.errors import NotFound
 from operations.model import Principal, Request
 from operations.operation import Operation
-from storage.verify import Report, verify
+from storage.verifier.policy import Policy
+from storage.verifier.report import Report
+from storage.verifier.verification import verify
 from tests.conftest import Database
 from tests.samples import ADA, sample_catalogue, sample_inventory
 from triad.assembly import Blueprint, Triad, assembled
 from triad.home import Home
+
+_DIGEST: Final = re.compile(r'"(?:plan|constitution|enacted)":"([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,16 @@ class Bench:
         """The whole log, verified from its bytes and its signed checkpoint."""
         ledger = self.triad.ledger
         note = await ledger.checkpoint()
-        return verify((data for _, data in await ledger.raw(limit=100_000)), note, (self.triad.signer.key,))
+        entries = [data for _, data in await ledger.raw(limit=100_000)]
+        digests = {digest for data in entries for digest in _DIGEST.findall(data.decode())}
+        kept = {digest: body for digest in digests if (body := await self._piece(digest)) is not None}
+        return verify(entries, note, Policy.of((self.triad.signer.key,)), plans=kept, constitutions=kept)
+
+    async def _piece(self, digest: str) -> bytes | None:
+        try:
+            return await self.triad.ledger.evidence(digest)
+        except NotFound:
+            return None
 
 
 @asynccontextmanager

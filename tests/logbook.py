@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,11 +30,14 @@ from operations.stages import Stage
 from storage.entry import Entry
 from storage.verifier import checkpoint, tree
 from storage.verifier.checkpoint import Checkpoint, Note, VerifierKey
+from storage.verifier.policy import Policy
+from storage.verifier.tiles import WIDTH, Growth, bundles_of, encode_bundle
 
 ORIGIN = "triad.example/log"
 START = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 LAW = sha256(b"the constitution")
 NEW_LAW = sha256(b"the amended constitution")
+DOCUMENT = (Path(__file__).parent.parent / "prompts" / "constitution.md").read_text()
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 KEY = VerifierKey(ORIGIN, PRIVATE.public_key().public_bytes_raw())
 AGENTS = {branch: f"agent:{branch.value}" for branch in Branch}
@@ -88,11 +92,17 @@ class Logbook:
     to no other rule; what the table does not allow is written all the same, without moving the operation.
     """
 
-    def __init__(self, *, genesis: bool = True) -> None:
+    def __init__(self, *, genesis: bool = True, text: str | None = None) -> None:
         self.entries: list[bytes] = []
         self.ops: dict[str, Operation] = {}
         self.plans: dict[str, bytes] = {}
+        self.constitutions: dict[str, bytes] | None = None
+        self.kept: list[bytes] = []
+        self.key, self.private = KEY, PRIVATE
         self.law = LAW
+        if text is not None:
+            self.constitutions = {}
+            self.law = self.text(text)
         self.at = START
         self._serial = 0
         if genesis:
@@ -110,7 +120,7 @@ class Logbook:
             "operation": op,
             "branch": branch,
             "principal": principal,
-            "key": KEY.key_id.hex(),
+            "key": self.key.key_id.hex(),
             "constitution": self.law,
             "event": event,
         }
@@ -137,19 +147,88 @@ class Logbook:
         size = len(self.entries) if size is None else size
         return Checkpoint(ORIGIN, size, tree.root_of(self.entries[:size]))
 
-    def note(self, size: int | None = None, private: Ed25519PrivateKey = PRIVATE) -> bytes:
+    def note(self, size: int | None = None, private: Ed25519PrivateKey | None = None) -> bytes:
         text = self.head(size).text()
-        return Note(text, (checkpoint.sign(text, ORIGIN, private),)).encode()
+        return Note(text, (checkpoint.sign(text, ORIGIN, private or self.private),)).encode()
+
+    def text(self, document: str) -> str:
+        """Keep a constitution's text; its digest."""
+        data = document.encode()
+        self.constitutions = {**(self.constitutions or {}), sha256(data): data}
+        return sha256(data)
+
+    def rotate(self, seed: int = 1, by: str = "ada", *, entry: dict[str, Any] | None = None, **changes: Any) -> bytes:
+        """Let another key sign from the next entry on; the note over the rotation, signed by both, which is kept."""
+        following = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+        key = VerifierKey(ORIGIN, following.public_key().public_bytes_raw())
+        fields = {"previous": self.key.text(), "key": key.text(), "by": by, "person": by, "reason": "It is time."}
+        self.add(e.LogKeyRotated(**fields | changes), Branch.PEOPLE, by, **entry or {})
+        text = self.head().text()
+        signatures = tuple(checkpoint.sign(text, ORIGIN, each) for each in (self.private, following))
+        self.key, self.private = key, following
+        self.kept.append(Note(text, signatures).encode())
+        return self.kept[-1]
+
+    def archive(self, first: int = 0, end: int | None = None, **changes: Any) -> None:
+        end = len(self.entries) if end is None else end
+        fields: dict[str, Any] = {
+            "first": first,
+            "end": end,
+            "root": tree.root_of(self.entries[:end]).hex(),
+            "archive": sha256(b"list"),
+        }
+        self.add(e.SegmentArchived(**fields | {"by": "ada"} | changes), Branch.PEOPLE, "ada")
+
+    def expire(self, *digests: str) -> None:
+        self.add(e.EvidenceExpired(digests=digests, days=30), Branch.EXECUTIVE, "triad")
+
+    def know(self, subject: str = "dana", value: bytes = b"salt and name") -> str:
+        event = e.PersonalRecorded(subject=subject, field="name", commitment=sha256(value))
+        self.add(event, Branch.PEOPLE, "ada")
+        return event.commitment
+
+    def forget(self, *commitments: str, subject: str = "dana", by: str = "ada", **entry: Any) -> None:
+        event = e.PersonalErased(subject=subject, commitments=commitments, by=by, reason="She asked.")
+        self.add(event, Branch.PEOPLE, by, **entry)
+
+    def report(self, first: int = 0, end: int | None = None) -> None:
+        end = len(self.entries) if end is None else end
+        event = e.ReportStored(report=sha256(b"report"), first=first, end=end, by="ada")
+        self.add(event, Branch.PEOPLE, "ada")
+
+    def export(self, folder: Path, policy: Policy | None = None) -> Path:
+        """Write the log as an export, with what is kept beside it."""
+        growth = Growth()
+        tiles = growth.add([tree.leaf_hash(data) for data in self.entries]) + growth.partial()
+        files = {tile.path: data for tile, data in tiles}
+        for tile in bundles_of(len(self.entries)):
+            files[tile.path] = encode_bundle(self.entries[tile.number * WIDTH :][: tile.width])
+        files["checkpoint"] = self.note()
+        files["policy"] = (policy or Policy.of([KEY, self.key])).encode()
+        files |= {f"checkpoints/{size_of(note)}": note for note in self.kept}
+        files |= {f"plans/{digest}.json": body for digest, body in self.plans.items()}
+        files |= {f"constitutions/{digest}.md": text for digest, text in (self.constitutions or {}).items()}
+        for name, data in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return folder
 
     def serial(self, prefix: str) -> str:
         self._serial += 1
         return f"{prefix}_{self._serial:04d}"
 
     def request(
-        self, op: str | None = None, requester: Principal = ADA, *, emergency: bool = False, **changes: Any
+        self,
+        op: str | None = None,
+        requester: Principal = ADA,
+        *,
+        emergency: bool = False,
+        asked: dict[str, Any] | None = None,
+        **changes: Any,
     ) -> str:
         op = op or ident(len(self.ops) + 1)
-        request = REQUEST.model_copy(update={"emergency": emergency})
+        request = REQUEST.model_copy(update={"emergency": emergency} | (asked or {}))
         event = e.OperationRequested(request=request, requester=requester)
         self.add(event, Branch.PEOPLE, requester.id, op, **changes)
         return op
@@ -176,14 +255,17 @@ class Logbook:
         assent: bool = False,
         minutes: int = 60,
         digest: str | None = None,
+        tier: int = 2,
+        mode: RunMode = RunMode.AUTONOMOUS,
+        version: int | None = None,
         **changes: Any,
     ) -> str:
         digest = digest or sha256(f"{op} {self.serial('plan')}".encode())
         event = e.PlanProposed(
             plan=digest,
-            version=self.ops[op].plans + 1,
-            tier=2,
-            mode=RunMode.AUTONOMOUS,
+            version=version or self.ops[op].plans + 1,
+            tier=tier,
+            mode=mode,
             quorum=quorum,
             assent=assent,
             reasons=("Tier 2 asks for approvers.",),
@@ -404,6 +486,33 @@ class Logbook:
         for act in endings[stage]:
             act()
         return op
+
+
+def size_of(note: bytes) -> int:
+    return Checkpoint.parse(checkpoint.parse_note(note).text).size
+
+
+def administered() -> Logbook:
+    """A lawful log whose keys, archives, evidence and personal data are looked after, under the real constitution."""
+    book = Logbook(text=DOCUMENT)
+    book.until(Stage.COMPLETED)
+    known = book.know()
+    book.rotate()
+    book.archive()
+    book.expire(sha256(b"outcome"), sha256(b"snapshot"))
+    book.forget(known)
+    book.add(
+        e.WitnessRefused(witness="w.example", code="rollback", size=9, seen=12, reasons=("Smaller.",)),
+        Branch.EXECUTIVE,
+        "triad",
+    )
+    book.report()
+    tightened = book.text(DOCUMENT.replace("expiry_seconds = 120", "expiry_seconds = 90"))
+    book.amend(book.propose(tightened), tightened)
+    book.until(Stage.ROLLED_BACK)
+    book.rotate(2, compromised=True)
+    book.until(Stage.RUNNING)
+    return book
 
 
 def eventful() -> Logbook:

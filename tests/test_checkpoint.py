@@ -163,7 +163,7 @@ def test_base64_comes_back(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "a+b", "a\nb", "a\tb", "a\u00a0b", "a\u2003b", "a\u2028b", "\x01"], ids=ascii
+    "name", ["", "a b", "a+b", "a\nb", "a\tb", "a\u00a0b", "a\u2003b", "a\u2028b", "\x01", "\ud800"], ids=ascii
 )
 def test_a_key_name_has_no_space_plus_or_control_character(name: str) -> None:
     with pytest.raises(NoteMalformed):
@@ -189,6 +189,29 @@ def test_a_key_name_has_no_space_plus_or_control_character(name: str) -> None:
 def test_a_mangled_vkey_is_refused(text: str) -> None:
     with pytest.raises(NoteMalformed):
         VerifierKey.parse(text)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        "00" * 32,
+        "00" * 31 + "80",
+        "01" + "00" * 31,
+        "01" + "00" * 30 + "80",
+        "ec" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+        "ff" * 32,
+    ],
+)
+@pytest.mark.parametrize("kind", [b"\x01", b"\x04"])
+def test_a_vkey_under_which_anybody_could_sign_or_with_a_second_spelling_is_refused(encoded: str, kind: bytes) -> None:
+    text = checkpoint.encode_vkey(LOG, bytes.fromhex(encoded), kind)
+    with pytest.raises(NoteMalformed, match="anybody can sign"):
+        checkpoint.decode_vkey(text)
 
 
 @pytest.mark.parametrize(

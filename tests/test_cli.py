@@ -72,6 +72,40 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
             serving.stop()
 
 
+def test_the_logs_key_is_replaced_and_the_history_lists_both(people: People) -> None:
+    said = people.admin("audit", "key", "rotate", "--reason", "The yearly rotation.", "--yes", "--json")
+    assert said.code == 0, said.err
+    rotation = said.json
+    listed = people.dana("audit", "keys", "--json").json
+    assert [each["vkey"] for each in listed[-2:]] == [rotation["previous"], rotation["key"]]
+    assert people.nobody("audit", "verify", "--home", str(people.home)).code == 0
+    compromised = people.admin("audit", "key", "rotate", "--reason", "A laptop is gone.", "--compromised", "--yes")
+    assert compromised.code == 0
+    assert "proves nothing any more" in compromised.out
+    assert people.dana("audit", "key", "rotate", "--reason", "Mine.", "--yes").code == 4
+    assert "The yearly rotation." in people.dana("audit", "keys").out
+
+
+def test_what_was_kept_of_somebody_and_erased_stands_in_no_log_and_no_trace(people: People, tmp_path: Path) -> None:
+    secret = "Wilhelmina Zauberflieder"
+    assert people.admin("people", "set", "willa", "--name", secret).code == 0
+    assert secret in people.admin("people", "show", "willa").out
+    assert people.admin("people", "reveal", "willa", "name").code == 0
+    erased = people.admin("audit", "erase", "willa", "--reason", "Asked for it.", "--yes")
+    assert erased.code == 0, erased.err
+    home = ("--home", str(people.home))
+    assert people.admin("audit", "verify", *home).code == 0
+    assert people.admin("audit", "export", str(tmp_path / "exported"), *home).code == 0
+    texts = {
+        path.name: path.read_bytes() for path in people.home.rglob("*") if path.is_file() and "pg" not in path.parts
+    }
+    exported = [path.read_bytes() for path in (tmp_path / "exported").rglob("*") if path.is_file()]
+    assert b"/api/v1/people/{subject}/erasure" in texts["triad.log"]
+    assert any(b"personal.erased" in file for file in exported)
+    assert [name for name, text in texts.items() if secret.encode() in text] == []
+    assert not any(secret.encode() in file for file in exported)
+
+
 def test_the_first_start_prints_the_admin_key_alone_on_standard_output(people: People) -> None:
     assert re.fullmatch(r"triad_[A-Za-z0-9_-]{43}", people.serving.first_key)
     told = "".join(people.serving.told)
@@ -411,11 +445,11 @@ def test_the_service_can_be_asked_to_verify_itself_and_says_what_that_is_worth(p
     assert "of itself" in said.err
 
 
-def test_the_ledger_is_verified_and_copied_while_the_service_runs(people: People, tmp_path: Path) -> None:
+def test_the_ledger_is_verified_and_exported_while_the_service_runs(people: People, tmp_path: Path) -> None:
     verified = people.nobody("audit", "verify", "--home", str(people.home), "--json")
     assert verified.code == 0, verified.err
     assert verified.json["ok"]
-    assert people.nobody("audit", "copy", str(tmp_path / "copy"), "--home", str(people.home)).code == 0
+    assert people.nobody("audit", "export", str(tmp_path / "copy"), "--home", str(people.home)).code == 0
     assert people.nobody("audit", "verify", str(tmp_path / "copy")).code == 0
 
 

@@ -25,7 +25,7 @@ from api.cli.traces import tree
 from api.codes import CODES
 from operations.events import AnyEvent
 from operations.stages import Stage
-from storage.verify import Code
+from storage.verifier.report import Code
 from tests.terminal import ROOT, Terminal
 
 KEY = "triad_" + "k" * 43

@@ -47,21 +47,22 @@ def test_the_demonstration_leaves_spans_that_trace_prints(played: tuple[Terminal
     assert "--home" in missing.err
 
 
-def test_the_ledger_verifies_and_a_flipped_bit_of_its_copy_does_not(
+def test_the_ledger_verifies_and_a_flipped_bit_of_its_export_does_not(
     played: tuple[Terminal, Path, str], tmp_path: Path
 ) -> None:
     terminal, home, _ = played
     verified = terminal("audit", "verify", "--home", str(home), "--json=ok,size,code")
     assert verified.code == 0
     assert verified.json["ok"]
-    copied = terminal("audit", "copy", str(tmp_path), "--home", str(home))
-    key = copied.err.split("--key ")[1].strip()
+    assert terminal("audit", "export", str(tmp_path), "--home", str(home)).code == 0
+    key = (tmp_path / "policy").read_text().split()[1]
     assert terminal("audit", "verify", str(tmp_path), "--key", key).code == 0
     other = "triad.local/ledger+00000000+" + key.rpartition("+")[2]
     assert terminal("audit", "verify", str(tmp_path), "--key", other).code == 2
-    entries = bytearray((tmp_path / "entries").read_bytes())
+    path = next(path for path in sorted((tmp_path / "tile" / "entries").rglob("*")) if path.is_file())
+    entries = bytearray(path.read_bytes())
     entries[len(entries) // 2] ^= 1
-    (tmp_path / "entries").write_bytes(entries)
+    path.write_bytes(entries)
     broken = terminal("audit", "verify", str(tmp_path), "--key", key)
     assert broken.code == 3
     assert "NOT INTACT" in broken.out
@@ -88,7 +89,7 @@ def test_a_ledger_that_is_older_than_its_signer_remembers_was_rolled_back(
 def test_an_older_checkpoint_of_another_history_is_a_fork(played: tuple[Terminal, Path, str], tmp_path: Path) -> None:
     terminal, home, _ = played
     assert terminal("audit", "verify", "--home", str(home), "--older", str(tmp_path / "none")).code == 6
-    terminal("audit", "copy", str(tmp_path), "--home", str(home))
+    terminal("audit", "export", str(tmp_path), "--home", str(home))
     same = terminal("audit", "verify", "--home", str(home), "--older", str(tmp_path / "checkpoint"), "--json=compared")
     assert (same.code, same.json) == (0, {"compared": 1})
 
@@ -158,6 +159,19 @@ def test_the_doctor_names_a_secret_that_others_can_read(played: tuple[Terminal, 
         path.chmod(0o600)
     assert (code, status) == (1, "fail")
     assert f"chmod go= {path}" in found
+
+
+def test_the_doctor_names_a_log_key_that_others_can_read_with_one_command(played: tuple[Terminal, Path, str]) -> None:
+    terminal, home, _ = played
+    path = home / "secrets" / "ledger.key"
+    path.chmod(0o644)
+    try:
+        said = terminal("doctor", "--home", str(home))
+    finally:
+        path.chmod(0o600)
+    assert said.code == 1
+    assert said.out.count("chmod") == 1
+    assert f"chmod go= {path}" in said.out
 
 
 def test_the_doctor_names_a_setting_a_model_without_its_key_and_a_home_that_is_not_there(

@@ -12,7 +12,8 @@ from operations import events as e
 from storage.ledger import Ledger
 from storage.signer import Signer
 from storage.verifier.checkpoint import Checkpoint, verify_note
-from storage.verify import verify
+from storage.verifier.policy import Policy
+from storage.verifier.verification import verify
 from tests.conftest import ORIGIN, Database
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ async def test_writers_killed_in_a_loop_lose_nothing_they_acknowledged(
     raw = [data for _, data in await ledger.raw(limit=100_000)]
     note = await ledger.checkpoint()
     key = Signer.load_or_create(tmp_path / "ledger.key", ORIGIN).key
-    report = verify(raw, note, [key])
+    report = verify(raw, note, Policy.of([key]))
     assert report.ok, report.problems
     assert Checkpoint.parse(verify_note(note, key).text).size == len(raw)
     entries = await ledger.entries(kinds=["auth.denied"], limit=100_000)

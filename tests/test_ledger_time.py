@@ -15,7 +15,9 @@ from storage.draft import Draft
 from storage.entry import Entry
 from storage.ledger import Act, Ledger
 from storage.signer import Signer
-from storage.verify import Report, verify
+from storage.verifier.policy import Policy
+from storage.verifier.report import Report
+from storage.verifier.verification import verify
 from tests.conftest import ORIGIN, Database
 from tests.steps import BY_ANA, BY_CODE, denied, intent, issued, planned, running, submitted
 
@@ -41,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def verified(ledger: Ledger, folder: Path) -> Report:
     key = Signer.load_or_create(folder / "ledger.key", ORIGIN).key
-    return verify((data for _, data in await ledger.raw(limit=1000)), await ledger.checkpoint(), [key])
+    return verify((data for _, data in await ledger.raw(limit=1000)), await ledger.checkpoint(), Policy.of([key]))
 
 
 async def times(ledger: Ledger) -> list[datetime]:
@@ -162,10 +164,9 @@ def test_a_draft_takes_the_time_that_it_is_given_and_no_text_inside_is_mistaken_
         BY_ANA,
         at=datetime(2026, 1, 1, tzinfo=UTC),
         origin=ORIGIN,
-        key="0" * 8,
-        mission='","time":"2020-01-01T00:00:00.000Z"',
+        mission='","key":"00000000","time":"2020-01-01T00:00:00.000Z"',
     )
-    entry = Entry.decode(draft.encode(7, b"c" * 64, b"2027-02-03T04:05:06.007Z"))
-    assert (entry.index, entry.constitution) == (7, "c" * 64)
+    entry = Entry.decode(draft.encode(7, b"c" * 64, b"89abcdef", b"2027-02-03T04:05:06.007Z"))
+    assert (entry.index, entry.constitution, entry.key) == (7, "c" * 64, "89abcdef")
     assert entry.time == datetime(2027, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
     assert draft.at == datetime(2026, 1, 1, tzinfo=UTC)

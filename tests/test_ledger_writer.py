@@ -346,7 +346,7 @@ async def test_a_store_whose_past_was_rewritten_is_not_opened(
     other = tmp_path / "other"
     connection = await asyncpg.connect(database.superuser)
     await connection.execute(
-        "TRUNCATE ledger_leaf, ledger_node, ledger_head, ledger_checkpoint, warrant_use, operation"
+        "TRUNCATE ledger_leaf, ledger_node, ledger_head, ledger_checkpoint, warrant_use, operation CASCADE"
     )
     await connection.close()
     forger = await Ledger.open(database.app, Signer.load_or_create(other, ORIGIN), origin=ORIGIN)

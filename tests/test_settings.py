@@ -11,6 +11,7 @@ from agents.models import ModelName
 from api.document import settings_page
 from api.settings import Model, Settings, SettingsInvalid, check_file, default_home, load_settings, main
 from operations.model import RunMode
+from storage.witness import Witness
 from triad.home import Home
 
 SECRET = "s3cret-canary"
@@ -189,3 +190,37 @@ def test_the_default_home_is_by_the_rules_of_its_system(monkeypatch: pytest.Monk
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_home() == tmp_path / ".local" / "share" / "triad"
+
+
+def test_witnesses_are_tables_and_the_quorum_is_all_of_them_unless_told(tmp_path: Path) -> None:
+    keys = [Witness.create(tmp_path / name, f"w.example/{name}", ml_dsa=False).vkeys[0] for name in "ab"]
+    tables = "".join(
+        f'[[witnesses]]\nname = "{name}"\nvkey = "{key}"\nurl = "http://127.0.0.1:1/{name}/"\n'
+        for name, key in zip("ab", keys, strict=True)
+    )
+    found = check_file(written(tmp_path / "t.toml", tables))
+    assert [(peer.name, peer.key.text(), peer.url) for peer in found.peers] == [
+        ("a", keys[0], "http://127.0.0.1:1/a"),
+        ("b", keys[1], "http://127.0.0.1:1/b"),
+    ]
+    assert found.witnesses_needed == 2
+    assert check_file(written(tmp_path / "t.toml", f"quorum = 1\n{tables}")).witnesses_needed == 1
+    assert Settings().witnesses_needed == 0
+
+    one = f'[[witnesses]]\nname = "a"\nvkey = "{keys[0]}"\nurl = "http://127.0.0.1:1"\n'
+    for text, field, reason in (
+        (f"quorum = 3\n{tables}", "settings", "larger than the number"),
+        (one + one.replace('"a"', '"b"'), "settings", "same key"),
+        (one + one.replace(keys[0], keys[1]), "settings", "same name"),
+        (one.replace('"a"', '"none"'), "witnesses.0.name", "no witness is called"),
+        (one.replace("http://", "ftp://"), "witnesses.0.url", ""),
+        (one.replace("http://", "http://user:secret@"), "witnesses.0.url", ""),
+        (one.replace("w.example/a+", "w.example/a+0"), "witnesses.0.vkey", "key id"),
+        (one.replace(keys[0], SECRET), "witnesses.0.vkey", ""),
+    ):
+        with pytest.raises(SettingsInvalid) as caught:
+            check_file(written(tmp_path / "t.toml", text))
+        assert caught.value.field == field, text
+        assert reason in caught.value.reason
+        assert SECRET not in str(caught.value)
+        assert "secret@" not in str(caught.value)

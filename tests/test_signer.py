@@ -1,11 +1,13 @@
 """The log's key and its memory: who may read it, and what it never signs."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from operations.errors import LedgerCorrupt, LedgerUnavailable
-from storage import signer
+from operations.errors import Conflict, LedgerCorrupt, LedgerUnavailable
+from storage import keyring, signer
 from storage.signer import Signer
 from storage.verifier import checkpoint, tree
 from storage.verifier.checkpoint import Checkpoint
@@ -249,4 +251,121 @@ def test_no_draft_stays_behind_when_a_write_fails(tmp_path: Path) -> None:
         advance(log, 3)
     with pytest.raises(IsADirectoryError):
         signer.adopt(memory, Checkpoint(LOG, *head(3)))
-    assert sorted(path.name for path in memory.parent.iterdir()) == ["log.key", "log.key.head"]
+    assert sorted(path.name for path in memory.parent.iterdir()) == ["log.key", "log.key.head", "log.key.head.lock"]
+
+
+def referring(folder: Path, current: str, following: str | None = None) -> Signer:
+    return Signer.load_or_create(folder / "keys" / "log.key", LOG, current=current, following=following)
+
+
+def key_elsewhere(folder: Path, name: str) -> Path:
+    """A key that somebody else made and mounted, read-only."""
+    made = folder / "elsewhere" / name
+    Signer.load_or_create(made, LOG)
+    made.chmod(0o444)
+    return made
+
+
+def test_a_key_by_reference_is_used_and_nothing_but_the_memory_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = key_elsewhere(tmp_path, "k")
+    monkeypatch.setenv("LOG_KEY", made.read_text())
+    by_file, by_environment = referring(tmp_path, current=f"file:{made}"), referring(tmp_path, current="env:LOG_KEY")
+    assert by_file.vkey == by_environment.vkey
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["log.key.head"]
+
+
+@pytest.mark.parametrize("text", [None, "nonsense", "PRIVATE+KEY+other+00000000+AAAA"])
+def test_a_reference_to_no_key_is_refused_and_its_value_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    if text is not None:
+        monkeypatch.setenv("LOG_KEY", text)
+    with pytest.raises(LedgerUnavailable) as refusal:
+        referring(tmp_path, current="env:LOG_KEY")
+    assert text is None or text not in str(refusal.value)
+
+
+def test_the_key_that_the_head_names_is_found_whichever_reference_holds_it(tmp_path: Path) -> None:
+    first, second = key_elsewhere(tmp_path, "a"), key_elsewhere(tmp_path, "b")
+    log = referring(tmp_path, current=f"file:{first}", following=f"file:{second}")
+    before = log.vkey
+    log.use(Signer.load_or_create(tmp_path / "elsewhere" / "b2", LOG, current=f"file:{second}").key_id)
+    assert log.vkey != before
+    with pytest.raises(LedgerUnavailable, match="no key here is that one"):
+        log.use("00000000")
+
+
+def test_by_reference_there_is_a_next_key_only_where_a_setting_names_another(tmp_path: Path) -> None:
+    first, second = key_elsewhere(tmp_path, "a"), key_elsewhere(tmp_path, "b")
+    for following in (None, f"file:{first}", f"file:{tmp_path / 'none'}"):
+        log = referring(tmp_path, current=f"file:{first}", following=following)
+        with pytest.raises(Conflict) as refusal:
+            log.prepare()
+        assert (refusal.value.code, refusal.value.field) == ("no-next-key", "ledger.next_key")
+    log = referring(tmp_path, current=f"file:{first}", following=f"file:{second}")
+    assert log.prepare() != log.key
+
+
+def test_a_key_that_vanished_is_not_replaced_by_another_once_a_log_was_signed(tmp_path: Path) -> None:
+    log = load(tmp_path, every=0)
+    advance(log, 5)
+    (tmp_path / "keys" / "log.key").unlink()
+    with pytest.raises(LedgerCorrupt, match="is missing, and a log was signed with it"):
+        load(tmp_path)
+    assert not (tmp_path / "keys" / "log.key").exists()
+
+
+def test_a_first_start_that_was_cut_off_before_the_key_begins_again(tmp_path: Path) -> None:
+    load(tmp_path)
+    (tmp_path / "keys" / "log.key").unlink()
+    assert load(tmp_path).head == Checkpoint(LOG, *EMPTY)
+
+
+def test_a_checkpoint_over_a_rotation_is_signed_by_both_keys(tmp_path: Path) -> None:
+    log = load(tmp_path)
+    advance(log, 3)
+    old = log.key
+    with log.rotating():
+        new = log.prepare()
+        note = log.sign(*head(4), after=head(3), key=old.key_id.hex(), following=new.key_id.hex())
+        log.committed(*head(4))
+        log.use(new.key_id.hex())
+        log.finish(old)
+    assert [s.key_id for s in checkpoint.verify_note(note, old, new).signatures] == [old.key_id, new.key_id]
+    assert log.key == new
+    assert log.trusted() == (old, new)
+    assert load(tmp_path).key == new
+
+
+def test_the_memory_is_not_written_while_another_process_holds_its_lock(tmp_path: Path) -> None:
+    log = load(tmp_path, every=0)
+    memory = signer.memory_path(tmp_path / "keys" / "log.key")
+    lock = keyring.locked(memory.with_name(f"{memory.name}.lock"))
+    assert lock is not None
+    advance(log, 5)
+    assert Checkpoint.parse(memory.read_text()).size == 0
+    os.close(lock)
+    log.close()
+    assert Checkpoint.parse(memory.read_text()).size == 5
+
+
+def test_a_memory_on_disk_of_another_history_is_a_fork(tmp_path: Path) -> None:
+    one, other = load(tmp_path, every=0), load(tmp_path, every=0)
+    advance(one, 5)
+    forked = Frontier().extend([*LEAVES[:4], LEAVES[20]])[0].root()
+    other.sign(5, forked, after=EMPTY)
+    with pytest.raises(LedgerCorrupt, match="with another root"):
+        other.committed(5, forked)
+
+
+def test_processes_that_advance_at_once_leave_the_largest_size_in_the_memory(tmp_path: Path) -> None:
+    load(tmp_path)
+    turns = [load(tmp_path, every=0) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(advance, log, size) for log, size in zip(turns, range(5, 40, 4), strict=False)]:
+            done.result()
+        for log in turns:
+            log.close()
+    assert load(tmp_path).head == Checkpoint(LOG, *head(33))

@@ -338,3 +338,40 @@ def test_the_root_hasher_is_fast_enough_for_whole_logs() -> None:
     started = time.process_time()
     tree.root_of(entries)
     assert len(entries) / (time.process_time() - started) > 40_000
+
+
+BORDERS = (255, 256, 257, 511, 512, 513, 65_535, 65_536, 65_537)
+
+
+def test_proofs_hold_around_the_borders_of_tiles() -> None:
+    """Leaf hashes are synthetic: what is hashed below them plays no part in a proof."""
+    nodes: dict[tuple[int, int], bytes] = {}
+    frontier, roots = Frontier(), {}
+    for size in BORDERS:
+        leaves = [sha256(at.to_bytes(4, "big")).digest() for at in range(frontier.size, size)]
+        nodes.update({(0, frontier.size + at): leaf for at, leaf in enumerate(leaves)})
+        frontier, completed = frontier.extend(leaves)
+        nodes.update({(level, position): value for level, position, value in completed})
+        roots[size] = frontier.root()
+
+    def get(level: int, position: int) -> bytes:
+        return nodes[level, position]
+
+    for new in BORDERS:
+        for at in {0, 1, 254, new // 2, *(border for border in BORDERS if border < new), new - 1}:
+            proof = tree.inclusion_proof(at, new, get)
+            assert tree.verify_inclusion(nodes[0, at], at, new, proof, roots[new])
+            for wrong in {at ^ 1, at - 1, at + 256, new}:
+                assert not tree.verify_inclusion(nodes[0, at], wrong, new, proof, roots[new])
+            if proof:
+                assert not tree.verify_inclusion(
+                    nodes[0, at], at, new, [*proof[:-1], flip(proof[-1], at % 256)], roots[new]
+                )
+        for old in BORDERS:
+            if old > new:
+                continue
+            proof = tree.consistency_proof(old, new, get)
+            assert tree.verify_consistency(old, roots[old], new, roots[new], proof)
+            assert not tree.verify_consistency(old, flip(roots[old], 7), new, roots[new], proof)
+            if old < new:
+                assert not tree.verify_consistency(old, roots[old], new, roots[new], proof[::-1][:-1])

@@ -22,6 +22,7 @@ from triad.execution import Execution
 from triad.flow import Flow
 from triad.home import Home, warrant_key
 from triad.law import Law
+from triad.log_keys import LogKeys
 from triad.lookups import Observatory
 from triad.petitions import Petitions
 from triad.planning import Planning
@@ -41,6 +42,8 @@ class Blueprint:
     dsn: str
     inventory: Inventory
     origin: str = "triad.local/ledger"
+    log_key: str | None = None
+    next_log_key: str | None = None
     models: Mapping[Branch, ModelChoice] = field(default_factory=dict)
     mode: RunMode = RunMode.AUTONOMOUS
     catalogue: Catalogue = field(default_factory=default_catalogue)
@@ -66,6 +69,7 @@ class Triad:
     flow: Flow
     petitions: Petitions
     regency: Regency
+    log_keys: LogKeys
     worker: Worker
 
 
@@ -78,7 +82,9 @@ async def assembled(blueprint: Blueprint) -> AsyncIterator[Triad]:
         LedgerUnavailable: the database or the log's key cannot be used.
     """
     home = blueprint.home
-    signer = Signer.load_or_create(home.secrets / "ledger.key", blueprint.origin)
+    signer = Signer.load_or_create(
+        home.secrets / "ledger.key", blueprint.origin, current=blueprint.log_key, following=blueprint.next_log_key
+    )
     key = warrant_key(home)
     async with AsyncExitStack() as stack:
         stack.callback(signer.close)
@@ -153,6 +159,7 @@ def _assemble(
         flow=flow,
         petitions=Petitions(ledger, law, catalogue, inventory, planning),
         regency=Regency(ledger, statute, law),
+        log_keys=LogKeys(ledger, law),
         worker=Worker(flow, ledger, law),
     )
 

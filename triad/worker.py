@@ -13,7 +13,7 @@ import structlog
 
 from operations.canonical import new_id, now
 from operations.errors import Conflict, LedgerUnavailable, StageConflict, TriadError
-from operations.events import ConstitutionAmended
+from operations.events import ConstitutionAmended, EvidenceExpired, PersonalErased
 from operations.operation import Operation
 from operations.stages import Stage
 from storage.ledger import Ledger
@@ -105,6 +105,10 @@ class Worker:
                     elif isinstance(entry.event, ConstitutionAmended):
                         self._rests.clear()
                         self._law.expect(entry.event.enacted)
+                    elif isinstance(entry.event, EvidenceExpired):
+                        self._ledger.forget(entry.event.digests)
+                    elif isinstance(entry.event, PersonalErased):
+                        self._ledger.forget(entry.event.evidence)
             except LedgerUnavailable:
                 _LOG.warning("ledger unavailable, listening again")
                 await asyncio.sleep(1)

@@ -31,6 +31,7 @@ DAILY: Final = (
 )
 LOOK: Final = (
     Registered("audit", "audit:app", "The record: read it, carry a copy elsewhere, verify it."),
+    Registered("witness", "witness:app", "Witnesses: who vouches that the log only ever grew; be one, or look at ours."),
     Registered("trace", "traces:trace", "Print where an operation's time went."),
     Registered("constitution", "constitution:app", "The rules in force: read, verify, amend them."),
     Registered("playbook", "catalogue:playbook", "The catalogue: everything that can be done to a system."),
@@ -41,6 +42,7 @@ ACCESS: Final = (
     Registered("logout", "session:logout", "Forget the kept key."),
     Registered("whoami", "session:whoami", "Show who your key says you are."),
     Registered("key", "keys:app", "API keys: make one, list them, revoke one."),
+    Registered("people", "people:app", "What is known of people: kept outside the ledger, shown, proved."),
 )
 REST: Final = (
     Registered("version", "about:version", "Print the version of this program."),

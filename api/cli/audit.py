@@ -15,9 +15,27 @@ app = App(name="audit", help="The record: read it, carry a copy elsewhere, verif
 app.command(
     "api.cli.verification:verify",
     name="verify",
-    help="Verify a ledger from its bytes: root, signature, and what the entries mean.",
+    help="Verify a ledger from its bytes: signatures, root, what was seen before, and what the entries mean.",
 )
-app.command("api.cli.verification:copy", name="copy", help="Write a copy of the ledger that can be verified anywhere.")
+app.command("api.cli.exports:export", name="export", help="Write or extend an export that anybody can verify.")
+app.command("api.cli.exports:prove", name="prove", help="Print the proof of an entry, or write those of an operation.")
+app.command("api.cli.exports:archive", name="archive", help="Archive the closed segments: verified, listed, recorded.")
+app.command("api.cli.verification:verifier", name="verifier", help="Write the verifier as one file that runs anywhere.")
+
+app.command("api.cli.analytics:analyse", name="analyse", help="Say what the record shows of a time, with numbers.")
+app.command("api.cli.analytics:reports", name="reports", help="List the stored reports, newest first.")
+app.command("api.cli.analytics:report", name="report", help="Show a stored report, or compute it again and compare.")
+app.command("api.cli.witness:policy", name="policy", help="Print the log's keys, witnesses and quorum as a policy.")
+app.command("api.cli.log_keys:app", name="key")
+app.command("api.cli.log_keys:keys", name="keys", help="List every key the log ever signed with, oldest first.")
+
+app.command(
+    "api.cli.erasure:erase",
+    name="erase",
+    help="Erase what is personal: about a person, or one piece of evidence. The ledger's tree stays as it is.",
+)
+app.command("api.cli.erasure:expire", name="expire", help="Let evidence expire whose time is over.")
+app.command("api.cli.erasure:evidence", name="evidence", help="Print a piece of evidence by its digest.")
 
 _NEWER_THAN_ALL: Final = 2**53 - 1
 _EVERYTHING: Final = 10**9

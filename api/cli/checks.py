@@ -11,9 +11,9 @@ from typing import Final
 
 from api.cli.client import Client
 from api.cli.exits import Stop
-from api.cli.ledgers import ask_ledger, database_of, entries_of, log_key, settings_of
+from api.cli.ledgers import ask_ledger, database_of, entries_of, kept_pieces, log_keys, settings_of
 from api.cli.occupation import occupant_of
-from api.cli.profile import Profile, Reach, profile
+from api.cli.profile import Profile, Reach, on_this_machine, profile
 from api.cli.records import Finding
 from api.settings import Model, Settings
 from operations.canonical import now
@@ -25,17 +25,21 @@ from storage.binaries import EmbeddedFailed, find_binaries, server_account
 from storage.embedded import SHARED
 from storage.engine import BROKEN
 from storage.entry import Entry
+from storage.keyring import KeyExposed
 from storage.reader import Head, Reader
 from storage.verifier.checkpoint import Checkpoint, NoteMalformed, parse_note
-from storage.verify import verify
+from storage.verifier.policy import Policy
+from storage.verifier.verification import verify
+from storage.witnessed import Standing, Witnessed
 from triad.home import Home
+from triad.witnesses import complaint
 
 OLDEST: Final = (3, 11)
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
-"""The verifier's own tolerance for an entry's time, `storage.rules.CLOCK_TOLERANCE`."""
+"""The verifier's own tolerance for an entry's time, `storage.verifier.rules.CLOCK_TOLERANCE`."""
 
 _OTHERS: Final = 0o077
-_PRIVATE: Final = ("*.key", "*.password", "*.dsn")
+_PRIVATE: Final = ("*.key", "*.key.next-*", "*.key.retired-*", "*.password", "*.dsn")
 
 
 def ok(name: str, found: str) -> Finding:
@@ -171,6 +175,7 @@ def _ledger(known: Settings, dsn: str) -> Iterator[Finding]:
         else ok("halt", "Nothing is halted.")
     )
     yield _verified(known, dsn, note)
+    yield _witnesses(known, dsn)
 
 
 def _clock(newest: list[Entry]) -> Finding:
@@ -198,11 +203,16 @@ def _constitution(known: Settings, head: Head) -> Finding:
 def _verified(known: Settings, dsn: str, note: bytes) -> Finding:
     runbook = "docs/runbooks/ledger-does-not-verify.md"
     try:
-        key = log_key(Home(known.home), known.origin)
-        if key is None:
+        keys = log_keys(known)
+        if not keys:
             return fail("ledger", "The log's key is gone.", "docs/runbooks/keys.md")
         size = Checkpoint.parse(parse_note(note).text).size
-        report = verify(entries_of(dsn, size), note, (key,))
+        with kept_pieces(dsn) as kept:
+            report = verify(entries_of(dsn, size), note, Policy.of(keys), plans=kept, constitutions=kept)
+    except KeyExposed:
+        return fail(
+            "ledger", "Not verified: its key is not used while others can read it.", "First what `secrets` says."
+        )
     except (LedgerUnavailable, LedgerCorrupt, NoteMalformed) as error:
         return fail("ledger", str(error), runbook)
     if not report.ok:
@@ -210,6 +220,25 @@ def _verified(known: Settings, dsn: str, note: bytes) -> Finding:
     if report.open_steps:
         return warn("ledger", f"intact, {len(report.open_steps)} steps without an outcome", "triad op list")
     return ok("ledger", f"intact, {report.size} entries")
+
+
+def _witnesses(known: Settings, dsn: str) -> Finding:
+    page = "docs/operations/witnesses.md"
+    if not known.witnesses:
+        return ok("witnesses", "none: whoever holds the log's key could show different people different logs")
+
+    async def look(reader: Witnessed) -> list[Standing]:
+        return [await reader.standing(peer) for peer in known.peers]
+
+    wrong = [each for each in (complaint(one, now()) for one in ask_ledger(dsn, look)) if each is not None]
+    if wrong:
+        return warn("witnesses", " ".join(wrong), "triad witness status")
+    near = [each.name for each in known.witnesses if on_this_machine(each.url)]
+    if near:
+        shared = "on this machine; under the same user that is the log's own trust domain"
+        return warn("witnesses", f"{', '.join(near)}: {shared}", page)
+    needed = known.witnesses_needed
+    return ok("witnesses", f"{len(known.witnesses)} cosign, {needed} needed")
 
 
 def service(reach: Reach, known: Settings) -> Finding:

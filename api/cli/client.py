@@ -120,6 +120,17 @@ class Client:
             _answer(response, ())
         return response.text
 
+    def content(self, path: str) -> bytes:
+        """Read something byte by byte.
+
+        Raises:
+            Stop: the service says no (`Refused`), or does not answer.
+        """
+        response = self._send("GET", path, headers={"Accept": "*/*"})
+        if response.status_code != httpx2.codes.OK:
+            _answer(response, ())
+        return response.content
+
     def post(self, path: str, body: JsonObject, *, key: str | None = None, **headers: str) -> Answer:
         """Ask for something, at most once for `key`. An underscore in a header's name stands for a hyphen."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

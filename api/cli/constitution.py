@@ -1,5 +1,7 @@
 """`triad constitution`: the rules in force, and whether the document is theirs."""
 
+import difflib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -28,6 +30,16 @@ _LIST: Final = (
     Column("proposed", lambda item: item["proposed"][:16]),
     Column("reason", lambda item: item["reason"]),
 )
+_HISTORY: Final = f"{V1}/constitution/history"
+_BEGINNING: Final = re.compile(r"[0-9a-f]{8,63}", re.ASCII)
+_TERMS: Final = (
+    Column("digest", lambda item: item["digest"][:16]),
+    Column("entries", lambda item: f"{item['first']} to {'now' if item['last'] is None else item['last']}"),
+    Column("since", lambda item: moment(item["since"])),
+    Column("proposed by", lambda item: item["proposer"] or "the genesis"),
+    Column("ratified by", lambda item: item["ratifier"]),
+    Column("reason", lambda item: item["reason"]),
+)
 _HEALTH: Final = (
     Column("status", lambda item: item["status"]),
     Column("in force", lambda item: item["in_force"]),
@@ -42,19 +54,26 @@ _HEALTH: Final = (
 
 @app.command
 def show(
+    digest: str | None = None,
+    /,
     *,
     text: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     reach: Reach = REACH,
     shape: Shape = SHAPE,
 ) -> int:
-    """Show the constitution in force.
+    """Show the constitution in force, or the text of one that was.
 
     Args:
+        digest: of another one, as `triad constitution history` prints it; its first eight digits are enough.
         text: the document itself, with the blocks that code enforces.
         reach: the service.
         shape: of the output.
     """
     with Client.of(reach) as client:
+        if digest is not None:
+            past = _text(client, digest)
+            show_one(shape, past, lambda: styled(past["text"].rstrip("\n")), model="ConstitutionText", ident="digest")
+            return Exit.OK
         if text:
             out(client.text(f"{V1}/constitution", "text/markdown").rstrip("\n"))
             return Exit.OK
@@ -78,6 +97,57 @@ def verify(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
         return Exit.OK
     note("Everything stays closed until the document is the one in force: docs/runbooks/constitution-changed.md")
     return Exit.ERROR
+
+
+@app.command
+def history(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
+    """List every constitution that was ever in force, oldest first.
+
+    Args:
+        reach: the service.
+        shape: of the output.
+    """
+    with Client.of(reach) as client:
+        found = client.get(_HISTORY).data["items"]
+    show_list(shape, found, _TERMS, model="ConstitutionTerm", ident="digest")
+    return Exit.OK
+
+
+@app.command
+def diff(older: str, newer: str, /, *, reach: Reach = REACH) -> int:
+    """Show what differs between two constitutions, as a unified diff.
+
+    Args:
+        older: digest of the one; its first eight digits are enough.
+        newer: digest of the other.
+        reach: the service.
+    """
+    with Client.of(reach) as client:
+        before, after = _text(client, older), _text(client, newer)
+    lines = difflib.unified_diff(
+        before["text"].splitlines(), after["text"].splitlines(), before["digest"], after["digest"], lineterm=""
+    )
+    for line in lines:
+        out(line)
+    return Exit.OK
+
+
+def _text(client: Client, digest: str) -> JsonObject:
+    """A constitution by its digest, or by the beginning of one that is listed.
+
+    Raises:
+        Stop: there is none, or several begin so.
+    """
+    whole = digest
+    if _BEGINNING.fullmatch(digest):
+        terms = client.get(_HISTORY).data["items"]
+        proposals = client.get(_AMENDMENTS).data["items"]
+        known = {each["digest"] for each in terms} | {each["proposed"] for each in proposals}
+        fitting = sorted(each for each in known if each.startswith(digest))
+        if len(fitting) > 1:
+            raise Stop(Exit.USAGE, "Several constitutions begin so.", following="Give more of the digest.")
+        whole = fitting[0] if fitting else digest
+    return client.get(f"{V1}/constitution/{segment(whole)}").data
 
 
 @app.command

@@ -13,7 +13,7 @@ _HEAD: Final = """# The command line
 This page is written by `make docs` from the commands themselves, and a test fails when the two differ.
 
 `triad` is a client of the service: it asks over HTTP and holds no rule of its own. `demo`, `up`, `migrate`, `doctor`,
-`audit verify`, `audit copy` and `trace` work on a home folder, without the service. Data goes to standard output,
+`audit verify`, `audit export` and `trace` work on a home folder, without the service. Data goes to standard output,
 everything else to standard error. Without a terminal there is no colour and no question.
 
 Your key comes from `TRIAD_TOKEN`, or from `triad login`, which keeps it in `~/.config/triad/config.toml`, readable by

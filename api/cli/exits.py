@@ -40,7 +40,7 @@ VERIFY_MEANINGS: Final[dict[int, str]] = {
     5: "The entries are authentic and contradict themselves or the rules.",
     6: "There is nothing to verify: the input cannot be read.",
 }
-"""`triad audit verify` has codes of its own, those of `storage.verify.Code`."""
+"""`triad audit verify` has codes of its own, those of `storage.verifier.report.Code`."""
 
 _OF_STAGE: Final[dict[str, Exit]] = {
     "completed": Exit.OK,

@@ -13,6 +13,8 @@ _COMMANDS: Final[dict[str, str]] = {
     "unknown-operation": "`triad op list` lists those that you may read.",
     "unknown-system": "`triad system list` lists the inventory.",
     "unknown-playbook": "`triad playbook list` lists the catalogue.",
+    "unknown-constitution": "`triad constitution history` lists those that were in force.",
+    "nothing-kept": "`triad people list` lists about whom something is kept.",
     "unknown-key": "`triad key list` lists fingerprints.",
     "no-plan": "Follow it with `triad op watch`.",
     "invalid-arguments": "`triad playbook show NAME` prints what it takes.",

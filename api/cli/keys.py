@@ -24,13 +24,14 @@ from api.cli.profile import REACH, Reach
 from api.cli.requests import instant
 from api.cli.sentences import moment
 
-app = App(name="key", help="API keys: make one, list them, revoke one.")
+app = App(name="key", help="API keys: make one, list them, revoke one. A principal is a handle, not a name.")
 
 RoleName = Literal["requester", "operator", "approver", "auditor", "crown_officer", "admin"]
 
 _LIST: Final = (
     Column("fingerprint", lambda key: key["fingerprint"]),
     Column("principal", lambda key: key["principal"]),
+    Column("name", lambda key: key["name"]),
     Column("kind", lambda key: key["kind"]),
     Column("person", lambda key: key["person"]),
     Column("roles", lambda key: ", ".join(key["roles"])),
@@ -41,7 +42,7 @@ _LIST: Final = (
 
 
 @app.command
-def create(
+def create(  # noqa: PLR0913 - each is an option of the command
     principal: str,
     /,
     *,
@@ -49,10 +50,15 @@ def create(
     kind: Annotated[Literal["person", "service"], Parameter(metavar="KIND")] = "person",
     person: Annotated[str | None, Parameter(metavar="NAME")] = None,
     expires: Annotated[str | None, Parameter(metavar="WHEN")] = None,
+    name: Annotated[str | None, Parameter(metavar="TEXT")] = None,
+    email: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     reach: Reach = REACH,
     shape: Shape = SHAPE,
 ) -> int:
     """Make a key. It is printed this once and cannot be shown again.
+
+    PRINCIPAL is a handle: it stands in the ledger for ever, so let it say nothing about a person that may have to be
+    erased. Names and addresses are kept outside the ledger, which holds only salted commitments to them.
 
     Args:
         principal: who it speaks for.
@@ -60,6 +66,8 @@ def create(
         kind: a person or a service.
         person: the human behind it, the principal itself unless told: two keys of one person are one approver.
         expires: when it stops counting: 2027-01-01, or +90d.
+        name: what they are called; kept outside the ledger, see `triad people`.
+        email: their address; kept outside the ledger.
         reach: the service.
         shape: of the output.
     """
@@ -67,6 +75,7 @@ def create(
     body: JsonObject = {"principal": principal, "kind": kind, "person": person or principal, "roles": list(role)}
     if expires is not None:
         body["expires"] = instant(expires)
+    body |= {field: value for field, value in (("name", name), ("email", email)) if value is not None}
     with Client.of(reach) as client:
         made = client.post(f"{V1}/keys", body).data
     if shape.form == "table":

@@ -1,7 +1,7 @@
 """The ledger of a home folder, read directly: without the service, and without trusting it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -11,15 +11,17 @@ import asyncpg
 from api.cli.exits import Exit, Stop
 from api.cli.occupation import occupant_of, occupying
 from api.settings import Settings, SettingsInvalid, load_settings
-from operations.errors import LedgerUnavailable, NotFound, Refusal
+from operations.errors import Gone, LedgerUnavailable, NotFound, Refusal
 from operations.systems import resolve_secret
 from storage.binaries import EmbeddedFailed
 from storage.embedded import Embedded
 from storage.engine import BROKEN
+from storage.keyring import Keyring
 from storage.reader import Reader
 from storage.roles import DatabaseRole
-from storage.signer import Signer, memory_path
+from storage.signer import memory_path
 from storage.verifier.checkpoint import Checkpoint, NoteMalformed, VerifierKey
+from storage.witnessed import Witnessed
 from triad.home import Home
 
 T = TypeVar("T")
@@ -90,13 +92,13 @@ def running(home: Path) -> Iterator[Embedded]:
 
 
 @asynccontextmanager
-async def _reading(dsn: str) -> AsyncIterator[Reader]:
+async def _reading(dsn: str) -> AsyncIterator[Witnessed]:
     try:
         pool = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
     except BROKEN as error:
         raise Stop(Exit.ERROR, "The database takes no connections.", str(error), following="triad doctor") from error
     try:
-        yield Reader(pool)
+        yield Witnessed(pool)
     except NotFound as error:
         raise Stop(Exit.ERROR, "The ledger has no entry yet.", following="`triad up` begins it.") from error
     except LedgerUnavailable as error:
@@ -105,7 +107,7 @@ async def _reading(dsn: str) -> AsyncIterator[Reader]:
         await pool.close()
 
 
-def ask_ledger(dsn: str, question: Callable[[Reader], Awaitable[T]]) -> T:
+def ask_ledger(dsn: str, question: Callable[[Witnessed], Awaitable[T]]) -> T:
     """Ask the ledger of a database one thing.
 
     Raises:
@@ -141,18 +143,54 @@ def entries_of(dsn: str, size: int) -> Iterator[bytes]:
             runner.run(pool.close())
 
 
+class _Kept(Mapping[str, bytes]):
+    """Plans and constitutions from the evidence by their digest, read when they are asked for."""
+
+    def __init__(self, runner: asyncio.Runner, reader: Reader) -> None:
+        self._runner = runner
+        self._reader = reader
+
+    def __getitem__(self, digest: str) -> bytes:
+        try:
+            return self._runner.run(self._reader.evidence(digest))
+        except (Gone, NotFound):
+            raise KeyError(digest) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+@contextmanager
+def kept_pieces(dsn: str) -> Iterator[Mapping[str, bytes]]:
+    """Plans and constitutions of a database's ledger by their digest.
+
+    Raises:
+        LedgerUnavailable: while reading.
+    """
+    with asyncio.Runner() as runner:
+        pool = runner.run(_pool(dsn))
+        try:
+            yield _Kept(runner, Reader(pool))
+        finally:
+            runner.run(pool.close())
+
+
 async def _pool(dsn: str) -> asyncpg.Pool:
     return await asyncpg.create_pool(dsn, min_size=1, max_size=1)
 
 
-def log_key(home: Home, origin: str) -> VerifierKey | None:
-    """The public half of the home's log key; None where there is no key.
+def log_keys(known: Settings) -> tuple[VerifierKey, ...]:
+    """Every key of the log that the home knows by itself, those that signed before included; none where there is none.
 
     Raises:
-        LedgerUnavailable, LedgerCorrupt: the key or its memory cannot be used.
+        LedgerUnavailable: one of them cannot be used.
     """
-    path = home.secrets / "ledger.key"
-    return Signer.load_or_create(path, origin).key if path.exists() else None
+    path = Home(known.home).secrets / "ledger.key"
+    ring = Keyring(path, known.origin, current=known.ledger.key, following=known.ledger.next_key)
+    return ring.known() if ring.exists() else ()
 
 
 def remembered(home: Home) -> Checkpoint | None:

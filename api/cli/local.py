@@ -61,7 +61,7 @@ def up(
     if port:
         server["port"] = port
     settings = settings_of(home, config, **flags, server=server)
-    with _listening(settings.server.host, 0 if port == 0 else settings.server.port) as listener:
+    with listening(settings.server.host, 0 if port == 0 else settings.server.port) as listener:
         settings = settings_of(home, config, **flags, server={**server, "port": listener.getsockname()[1]})
         with occupying(settings.home, "up"), _stoppable():
             note(f"Triad serves {settings.home} at {settings.url} once it is ready. Ctrl-C stops it.")
@@ -116,7 +116,12 @@ def _announce(key: str) -> None:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket for the time of the context.
+
+    Raises:
+        Stop: the port cannot be taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

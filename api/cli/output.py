@@ -234,7 +234,7 @@ def _picked(shape: Shape, items: Sequence[JsonObject], model: str) -> Sequence[J
 
 def fields_of(model: str) -> list[str]:
     """The fields of an answer, from the records of the service."""
-    for place in ("api.schemas", "api.governance", "api.cli.records"):
+    for place in ("api.schemas", "api.governance", "api.retention", "api.cli.records"):
         record = getattr(importlib.import_module(place), model, None)
         if record is not None:
             return list(record.model_fields)

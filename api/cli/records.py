@@ -3,9 +3,68 @@
 from typing import Literal
 
 from operations.canonical import JsonObject, Record
-from storage.verify import Report
+from storage.archive import Segment as ArchivedSegment
+from storage.export import Exported as ExportDone
+from triad.analytics.records import Analysis as LogAnalysis
+from triad.analytics.records import StoredReport as StoredAnalysis
 
-VerifyReport = Report
+Analysis = LogAnalysis
+StoredReport = StoredAnalysis
+Exported = ExportDone
+Segment = ArchivedSegment
+
+
+class BrokenRule(Record):
+    """A problem that a verification found."""
+
+    index: int | None
+    rule: str
+    sentence: str
+
+
+class Remark(Record):
+    """What is not broken and somebody should know."""
+
+    index: int | None
+    sentence: str
+
+
+class OpenStep(Record):
+    """An intent whose outcome the log does not know."""
+
+    index: int
+    operation: str
+    step: int
+    attempt: int
+    direction: Literal["do", "undo"]
+    status: Literal["intended", "in_doubt"]
+
+
+class Witnessed(Record):
+    """A witness that cosigned the checkpoint; `time` in seconds since 1970, 0 where it says none."""
+
+    name: str
+    time: int
+
+
+class VerifyReport(Record):
+    """`triad audit verify`: what `storage.verifier.report.Report` says."""
+
+    ok: bool
+    code: int
+    origin: str | None
+    size: int | None
+    root: str | None
+    signers: tuple[str, ...]
+    witnesses: tuple[Witnessed, ...]
+    compared: int
+    replayed: bool
+    found: int
+    problems: tuple[BrokenRule, ...]
+    open_steps: tuple[OpenStep, ...]
+    remarks: tuple[Remark, ...]
+    checked: tuple[str, ...]
+    unchecked: tuple[str, ...]
 
 
 class Program(Record):
@@ -44,3 +103,30 @@ class Finding(Record):
     status: Literal["ok", "warn", "fail"]
     found: str
     next: str | None
+
+
+class WitnessMade(Record):
+    """`triad witness init`."""
+
+    name: str
+    vkeys: list[str]
+
+
+class WitnessLog(Record):
+    """A log that a witness cosigns for."""
+
+    origin: str
+    keys: list[str]
+    size: int
+    cosigned: str | None
+
+
+class KeptRequest(Record):
+    """A request that a log signed and the witness refused."""
+
+    digest: str
+    origin: str
+    code: str
+    size: int
+    known: int
+    at: str

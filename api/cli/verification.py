@@ -1,34 +1,49 @@
-"""`triad audit verify` and `audit copy`: they trust neither the service nor the database, only keys and hashes."""
+"""`triad audit verify` and `audit verifier`: they trust neither the service nor the database, only keys and hashes."""
 
-from collections.abc import Iterator
+import asyncio
+import zipapp
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+import storage.verifier
 from api.cli.client import Client
 from api.cli.exits import Exit, Stop
-from api.cli.ledgers import ask_ledger, database_of, entries_of, log_key, remembered, settings_of
+from api.cli.ledgers import ask_ledger, database_of, entries_of, kept_pieces, log_keys, remembered, settings_of
 from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, show_one
 from api.cli.profile import REACH, HomeFolder, Reach
-from operations.errors import LedgerCorrupt, LedgerUnavailable
-from storage.copies import CopyUnreadable, write_copy
-from storage.rules import Problem
-from storage.verifier.checkpoint import Checkpoint, NoteMalformed, VerifierKey, parse_note
-from storage.verify import Code, Report, verify_copy
-from storage.verify import verify as verify_entries
+from api.settings import Settings
+from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
+from storage.integrity import check_tables
+from storage.reader import Reader
+from storage.verifier.checkpoint import MAX_NOTE, Checkpoint, NoteMalformed, VerifierKey, parse_note
+from storage.verifier.exported import verify_export
+from storage.verifier.mirror import TileMissing, read_bounded
+from storage.verifier.policy import MAX_POLICY, Policy, PolicyMalformed
+from storage.verifier.report import Code, Report
+from storage.verifier.tiles import TileMalformed
+from storage.verifier.verification import EntriesUnreadable
+from storage.verifier.verification import verify as verify_entries
 from triad.home import Home
 
+_EVERYTHING: Final = 10**9
 _REPORT: Final = (
     Column("verdict", lambda report: "intact" if report["ok"] else f"NOT INTACT (code {report['code']})"),
     Column("log", lambda report: report["origin"]),
     Column("entries", lambda report: report["size"]),
     Column("root", lambda report: report["root"]),
     Column("signed by", lambda report: ", ".join(report["signers"])),
+    Column("cosigned by", lambda report: ", ".join(each["name"] for each in report["witnesses"]) or None),
     Column("compared", lambda report: f"with {report['compared']} older checkpoints" if report["compared"] else None),
     Column("meaning", lambda report: "replayed" if report["replayed"] else "not replayed"),
     Column("open steps", lambda report: len(report["open_steps"]) or None),
     Column("problems", lambda report: "\n".join(_problem(each) for each in report["problems"])),
+    Column("remarks", lambda report: "\n".join(_placed(each) for each in report["remarks"]) or None),
+    Column("checked", lambda report: "\n".join(report["checked"])),
+    Column("not checked", lambda report: "\n".join(report["unchecked"])),
 )
 _SERVICE: Final = (
     Column("verdict", lambda report: "intact" if report["intact"] else f"NOT INTACT (code {report['code']})"),
@@ -39,11 +54,12 @@ _SERVICE: Final = (
 )
 
 
-def verify(
+def verify(  # noqa: PLR0913 - one parameter an option
     folder: Path | None = None,
     /,
     *,
     key: Annotated[tuple[str, ...], Parameter(negative=(), metavar="VKEY", show_default=False)] = (),
+    policy: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     older: Annotated[tuple[Path, ...], Parameter(negative=(), metavar="FILE", show_default=False)] = (),
     semantics: bool = True,
     home: HomeFolder = None,
@@ -51,13 +67,14 @@ def verify(
     reach: Reach = REACH,
     shape: Shape = SHAPE,
 ) -> int:
-    """Verify a ledger from its bytes: root, signature, and what the entries mean.
+    """Verify a ledger from its bytes: signatures, root, what was seen before, and what the entries mean.
 
-    Exit codes: 0 intact, 2 signature, 3 root, 4 rolled back or forked, 5 meaning, 6 the input cannot be read.
+    Exit codes: 0 intact, 2 signature or witnesses, 3 root, 4 rolled back or forked, 5 meaning, 6 unreadable.
 
     Args:
-        folder: a copy made by `triad audit copy`; without it the database of the home folder is read.
-        key: public key of the log, known from elsewhere; otherwise that of the copy, or of the home.
+        folder: an export made by `triad audit export`; without it the database of the home folder is read.
+        key: public key of the log, known from elsewhere; otherwise those of the export, or of the home.
+        policy: tlog-policy of the keys and witnesses that you trust, instead of --key.
         older: a checkpoint that you kept; the ledger must begin with what it saw.
         semantics: also replay what the entries mean.
         home: the installation's folder.
@@ -67,90 +84,148 @@ def verify(
     """
     if remote:
         return _remote(reach, shape)
-    keys = tuple(_parsed_key(text) for text in key)
-    notes = tuple(_read(path) for path in older)
+    trusted = _trusted(key, policy)
+    notes = tuple(_read(path, MAX_NOTE) for path in older)
     if folder is None:
-        report = _home_report(home, keys, notes, semantics=semantics)
+        report = _home_report(home, trusted, notes, semantics=semantics)
     else:
-        report = verify_copy(folder, keys or None, older=notes, semantics=semantics)
-        if not keys:
-            note("The copy's own keys were used: that shows only that it agrees with itself. Give --key.")
-    found: JsonObject = report.model_dump(mode="json")
+        report = verify_export(folder, trusted, older=notes, semantics=semantics)
+        if trusted is None:
+            note("The export's own keys were used: that shows only that it agrees with itself. Give --key or --policy.")
+    found: JsonObject = report.fields()
     show_one(shape, found, lambda: facts(found, _REPORT), model="VerifyReport", ident="root")
     return int(report.code)
 
 
-def copy(folder: Path, /, *, home: HomeFolder = None) -> int:
-    """Write a copy of the ledger that can be verified anywhere.
+def verifier(file: Path, /) -> int:
+    """Write the verifier as one file that runs anywhere with Python 3.11 and the package `cryptography`.
 
     Args:
-        folder: where to; what it holds of an earlier copy is replaced.
-        home: the installation's folder.
+        file: where to, for example verifier.pyz.
     """
-    settings = settings_of(home)
-    with database_of(settings, "audit copy") as dsn:
-        signed = ask_ledger(dsn, lambda reader: reader.checkpoint())
-        key = _own_key(Home(settings.home), settings.origin)
-        try:
-            write_copy(folder, entries_of(dsn, _size_of(signed)), signed, (key,))
-        except (OSError, LedgerUnavailable) as error:
-            raise Stop(Exit.ERROR, f"The copy could not be written to {folder}.", str(error)) from error
-    note(f"Verify it with: triad audit verify {folder} --key {key.text()}")
+    try:
+        write_verifier(file)
+    except OSError as error:
+        raise Stop(Exit.ERROR, f"{file} could not be written.", error.strerror or "") from error
+    note(f"Verify with: python {file} FOLDER --key VKEY")
     return Exit.OK
 
 
-def _home_report(
-    folder: Path | None, keys: tuple[VerifierKey, ...], older: tuple[bytes, ...], *, semantics: bool
-) -> Report:
+def write_verifier(file: Path) -> None:
+    """Put the verifier's package, and nothing else, into one runnable file.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    source = Path(storage.verifier.__file__).parent
+    with TemporaryDirectory() as scratch:
+        package = Path(scratch) / "app" / "verifier"
+        package.mkdir(parents=True)
+        for path in sorted((*source.glob("*.py"), *source.glob("*.json"))):
+            (package / path.name).write_bytes(path.read_bytes())
+        (package.parent / "__main__.py").write_text(
+            "import runpy\n\nrunpy.run_module('verifier', run_name='__main__', alter_sys=True)\n"
+        )
+        zipapp.create_archive(package.parent, file, interpreter="/usr/bin/env python3", compressed=True)
+
+
+def _home_report(folder: Path | None, trusted: Policy | None, older: tuple[bytes, ...], *, semantics: bool) -> Report:
     settings = settings_of(folder)
     home = Home(settings.home)
-    trusted = keys or (_own_key(home, settings.origin),)
+    policy = trusted or Policy.of(_own_keys(settings))
     before = remembered(home)
     try:
-        with database_of(settings, "audit verify") as dsn:
-            signed = ask_ledger(dsn, lambda reader: reader.checkpoint())
-            report = verify_entries(_readable(dsn, _size_of(signed)), signed, trusted, older=older, semantics=semantics)
+        with database_of(settings, "audit verify") as dsn, kept_pieces(dsn) as kept:
+            signed, rotations = ask_ledger(dsn, _notes)
+            report = verify_entries(
+                _readable(dsn, _size_of(signed)),
+                signed,
+                policy,
+                older=older,
+                rotations=rotations,
+                plans=_Readable(kept),
+                constitutions=_Readable(kept),
+                semantics=semantics,
+            )
+            report = _with_tables(report, dsn)
+    except LedgerUnavailable as error:
+        raise Stop(Code.INPUT, "The ledger cannot be read.", str(error), following="triad doctor") from error
     except Stop as stop:
         raise Stop(Code.INPUT, stop.sentence, *stop.details, following=stop.following) from stop
     if before is None or report.size is None or report.root is None:
         return report
     if before.size > report.size or (before.size == report.size and before.root.hex() != report.root):
         sentence = f"The log's own signer remembers {before.size} entries with another head."
-        problem = Problem(index=None, rule="rollback", sentence=sentence)
-        changes = {"ok": False, "code": Code.FORK, "found": report.found + 1, "problems": (problem, *report.problems)}
-        return report.model_copy(update=changes)
+        return report.broken(Code.FORK, "rollback", sentence)
     return report
+
+
+def _with_tables(report: Report, dsn: str) -> Report:
+    """The report with what the tables beside the entries say otherwise: an export does not have them."""
+    for sentence in reversed(asyncio.run(check_tables(dsn)).sentences):
+        report = report.broken(Code.SEMANTICS, "tables", sentence)
+    return report
+
+
+async def _notes(reader: Reader) -> tuple[bytes, tuple[bytes, ...]]:
+    """The newest checkpoint, and those over rotations of the log's key."""
+    rotations = []
+    for entry in await reader.entries(kinds={"key.rotated"}, limit=_EVERYTHING):
+        try:
+            rotations.append(await reader.checkpoint(entry.index + 1))
+        except NotFound:
+            continue
+    return await reader.checkpoint(), tuple(rotations)
 
 
 def _remote(reach: Reach, shape: Shape) -> int:
     with Client.of(reach) as client:
         found = client.get("/api/verification/audit").data
     show_one(shape, found, lambda: facts(found, _SERVICE), model="AuditReport", ident="head")
-    note("The service says so of itself. `triad audit verify` with a copy and a key of your own shows more.")
+    note("The service says so of itself. `triad audit verify` with an export and a key of your own shows more.")
     return int(found["code"])
 
 
-def _own_key(home: Home, origin: str) -> VerifierKey:
+def _own_keys(settings: Settings) -> tuple[VerifierKey, ...]:
     try:
-        key = log_key(home, origin)
+        found = log_keys(settings)
     except (LedgerUnavailable, LedgerCorrupt) as error:
         raise Stop(
             Code.INPUT, "The log's key cannot be used.", str(error), following="docs/runbooks/keys.md"
         ) from error
-    if key is None:
+    if not found:
         raise Stop(
             Code.INPUT,
-            f"There is no log key in {home.path}.",
-            following="Name the folder with --home or TRIAD_HOME; or verify a copy: triad audit verify FOLDER.",
+            f"There is no log key in {settings.home}.",
+            following="Name the folder with --home or TRIAD_HOME; or verify an export: triad audit verify FOLDER.",
         )
-    return key
+    return found
 
 
 def _readable(dsn: str, size: int) -> Iterator[bytes]:
     try:
         yield from entries_of(dsn, size)
     except (LedgerUnavailable, LedgerCorrupt) as error:
-        raise CopyUnreadable(str(error)) from error
+        raise EntriesUnreadable(str(error)) from error
+
+
+class _Readable(Mapping[str, bytes]):
+    """Pieces of evidence, of which one that cannot be read makes the input unreadable."""
+
+    def __init__(self, kept: Mapping[str, bytes]) -> None:
+        self._kept = kept
+
+    def __getitem__(self, digest: str) -> bytes:
+        try:
+            return self._kept[digest]
+        except (LedgerUnavailable, LedgerCorrupt) as error:
+            raise EntriesUnreadable(str(error)) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 def _size_of(signed: bytes) -> int:
@@ -160,6 +235,17 @@ def _size_of(signed: bytes) -> int:
         return 0
 
 
+def _trusted(keys: tuple[str, ...], path: Path | None) -> Policy | None:
+    if keys and path is not None:
+        raise Stop(Exit.USAGE, "--key and --policy exclude each other.", "A policy names its log keys itself.")
+    if path is not None:
+        try:
+            return Policy.parse(_read(path, MAX_POLICY))
+        except PolicyMalformed as error:
+            raise Stop(Exit.USAGE, f"{path} is no policy.", str(error)) from error
+    return Policy.of(_parsed_key(text) for text in keys) if keys else None
+
+
 def _parsed_key(text: str) -> VerifierKey:
     try:
         return VerifierKey.parse(text)
@@ -167,13 +253,18 @@ def _parsed_key(text: str) -> VerifierKey:
         raise Stop(Exit.USAGE, "--key is no public key of a log.", str(error)) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Stop(Code.INPUT, f"{path} cannot be read.", error.strerror or "") from error
+        return read_bounded(path, limit)
+    except (OSError, TileMissing, TileMalformed) as error:
+        why = (error.strerror or "") if isinstance(error, OSError) else str(error)
+        raise Stop(Code.INPUT, f"{path} cannot be read.", why) from error
 
 
 def _problem(problem: JsonObject) -> str:
-    where = "" if problem["index"] is None else f"entry {problem['index']}: "
-    return f"{where}{problem['sentence']} ({problem['rule']})"
+    return f"{_placed(problem)} ({problem['rule']})"
+
+
+def _placed(said: JsonObject) -> str:
+    where = "" if said["index"] is None else f"entry {said['index']}: "
+    return f"{where}{said['sentence']}"

@@ -2,21 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import StringConstraints
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from api.answers import answer, page
+from api.answers import answer, page, unless_known
 from api.auth import Caller
 from api.routes.operations import known_id
 from api.schemas import AuditReport, Entries
 from api.service import Doors, Service
 from api.stream import DESCRIBED, After, stream
 from api.views import V1, entry_view
-from operations.canonical import SAFE_INTEGER
+from operations.canonical import SAFE_INTEGER, sha256
 from operations.model import Principal
 from operations.policy import Action, Resource
+from storage.proving import prove
 
 router = APIRouter(tags=["ledger"])
 
@@ -53,6 +54,29 @@ async def verification(caller: Caller, doors: Doors) -> Response:
     """Verify the whole ledger: root, signature, and what it means. Verified once for each size."""
     await _may_read(doors, caller)
     return answer(await doors.auditor.report())
+
+
+@router.get("/api/verification/audit/{seq}/proof", response_class=Response)
+async def proof(
+    caller: Caller,
+    doors: Doors,
+    request: HttpRequest,
+    *,
+    seq: Annotated[int, Path(ge=0, le=SAFE_INTEGER, description="index of the entry")],
+    size: Annotated[
+        int | None, Query(ge=1, le=SAFE_INTEGER, description="of an older checkpoint; without it the newest")
+    ] = None,
+) -> Response:
+    """The proof that an entry is in the log, as C2SP tlog-proof; its `extra` is the entry's bytes."""
+    await _may_read(doors, caller)
+    made = (await prove(doors.triad.ledger, seq, size)).encode()
+    headers = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Disposition": f'attachment; filename="{seq}.tlog-proof"',
+        "Cache-Control": "private, no-cache",
+        "ETag": f'"{sha256(made)[:32]}"',
+    }
+    return unless_known(request, Response(made, headers=headers))
 
 
 @router.get("/monitoring/stream", response_class=Response, responses=DESCRIBED)

@@ -11,6 +11,7 @@ from api.answers import answer, once, unless_known
 from api.auth import Caller
 from api.body import Asked, asked, described
 from api.governance import Amendments, AmendmentView, ArticleView, ConstitutionView, HaltView
+from api.retention import ConstitutionHistory, ConstitutionTerm, ConstitutionText
 from api.schemas import Amendment, Reasoned
 from api.service import Doors, Service
 from api.views import V1
@@ -19,6 +20,7 @@ from operations.errors import ConstitutionInvalid, InvalidRequest, NotFound
 from operations.events import ConstitutionAmended, ConstitutionProposed
 from operations.policy import Action, Resource
 from storage.entry import Entry
+from triad.annals import Term, history, text_of
 
 router = APIRouter(prefix=V1, tags=["constitution"])
 
@@ -139,6 +141,47 @@ async def _amendment(doors: Service, ident: str) -> AmendmentView:
             )
             return view.model_copy(update={"diff": diff})
     raise NotFound("unknown-amendment", "There is no such proposal.")
+
+
+@router.get("/constitution/history", response_model=ConstitutionHistory)
+async def constitution_history(caller: Caller, doors: Doors, request: HttpRequest) -> Response:
+    """Every constitution that was ever in force: from which entry, proposed and ratified by whom."""
+    await _may_read(doors, caller)
+    return unless_known(
+        request, answer(ConstitutionHistory(items=tuple(map(_term, await history(doors.triad.ledger)))))
+    )
+
+
+@router.get(
+    "/constitution/{digest}",
+    response_model=ConstitutionText,
+    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}, 304: {"description": "The same."}},
+)
+async def constitution_text(digest: str, caller: Caller, doors: Doors, request: HttpRequest) -> Response:
+    """The text of a constitution that is or was in force, or was proposed; it never expires."""
+    await _may_read(doors, caller)
+    text = await text_of(doors.triad.ledger, digest)
+    if "text/markdown" in request.headers.get("accept", ""):
+        headers = {"ETag": f'"{digest}.md"', "Vary": "Accept"}
+        return unless_known(request, Response(text, media_type="text/markdown", headers=headers))
+    return unless_known(
+        request, answer(ConstitutionText(digest=digest, text=text), etag=digest, headers={"Vary": "Accept"})
+    )
+
+
+def _term(term: Term) -> ConstitutionTerm:
+    amended = term.amendment
+    return ConstitutionTerm(
+        digest=term.digest,
+        first=term.first,
+        last=term.last,
+        since=term.since,
+        amendment=amended.amendment if amended else None,
+        proposer=amended.proposer if amended else None,
+        ratifier=amended.ratifier if amended else None,
+        reason=amended.reason if amended else None,
+        in_force=term.last is None,
+    )
 
 
 @router.post(

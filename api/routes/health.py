@@ -15,6 +15,7 @@ from operations.canonical import Digest, now
 from operations.constitution import document_digest
 from operations.errors import ConstitutionChanged, ConstitutionInvalid, LedgerUnavailable
 from storage.reader import Head
+from triad.witnesses import complaint
 
 router = APIRouter(tags=["health"])
 
@@ -66,6 +67,7 @@ async def _checks(doors: Service) -> dict[str, HealthCheck]:
             _intact(doors), "The constitution is the one in force.", "The constitution on disk is not the one in force."
         ),
         "worker": _worker(doors),
+        "witnesses": await _witnesses(doors),
         "halt": HealthCheck(
             status="warn" if head and head.halted else "pass",
             output="Everything is halted." if head and head.halted else "Nothing is halted.",
@@ -90,6 +92,18 @@ def _intact(doors: Service) -> bool:
     except (ConstitutionChanged, ConstitutionInvalid):
         return False
     return True
+
+
+async def _witnesses(doors: Service) -> HealthCheck:
+    peers = doors.witnesses.peers
+    if not peers:
+        return HealthCheck(status="pass", output="No witness is asked.")
+    try:
+        found = [complaint(await doors.triad.ledger.standing(peer), now()) for peer in peers]
+    except LedgerUnavailable:
+        return HealthCheck(status="warn", output="What the witnesses say cannot be read.")
+    wrong = [each for each in found if each is not None]
+    return HealthCheck(status="warn" if wrong else "pass", output=" ".join(wrong) or "The witnesses cosign.")
 
 
 def _worker(doors: Service) -> HealthCheck:

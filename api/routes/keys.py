@@ -1,6 +1,7 @@
 """API keys: made, listed and revoked by an admin in person; each act is an entry."""
 
 import re
+from contextlib import suppress
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends
@@ -11,7 +12,7 @@ from api.answers import answer, unless_known
 from api.auth import Caller
 from api.body import Asked, asked, described
 from api.governance import KeyMade, Keys, KeyView
-from api.schemas import NewKey
+from api.retention import NewKey
 from api.service import Doors, Service
 from api.views import V1
 from operations.canonical import now
@@ -20,6 +21,7 @@ from operations.events import KeyCreated, KeyRevoked
 from operations.model import Principal, PrincipalKind, Role
 from operations.policy import Action, Resource
 from storage.keys import ApiKey, fingerprint
+from storage.personal import PersonalField
 from triad.law import actor_of
 
 router = APIRouter(prefix=f"{V1}/keys", tags=["keys"])
@@ -50,6 +52,10 @@ async def create(received: Annotated[Asked[NewKey], Depends(asked(NewKey))], doo
     for key in await doors.keys.all():
         if key.subject.id == subject.id and (key.subject.person, key.subject.kind) != (subject.person, subject.kind):
             raise Conflict("principal-differs", "That principal stands for another person or is of another kind.")
+    known = {PersonalField.NAME: body.name, PersonalField.EMAIL: body.email}
+    values = {field: value for field, value in known.items() if value is not None}
+    if values:  # before the key: a key that was made is shown, whatever happens
+        await doors.privacy.keep(received.caller, subject.id, values)
     plaintext = await _recorded(doors, received.caller, subject, body)
     made = KeyMade(key=plaintext, fingerprint=fingerprint(plaintext), principal=subject.id, expires=body.expires)
     return answer(made, status=201, headers={"Location": f"{V1}/keys/{made.fingerprint}"})
@@ -72,12 +78,18 @@ async def keys(caller: Caller, doors: Doors, request: HttpRequest) -> Response:
     """Every key there ever was, without its secret."""
     sight = await doors.sight(caller)
     sight.decide(Action.READ, _KEYS).raise_if_denied()
-    return unless_known(request, answer(Keys(items=tuple(_view(key) for key in await doors.keys.all()))))
+    names = await doors.people.names()
+    items = tuple(_view(key, names.get(key.subject.id)) for key in await doors.keys.all())
+    return unless_known(request, answer(Keys(items=items)))
 
 
 @router.delete("/{name}", status_code=204)
 async def revoke(name: str, caller: Caller, doors: Doors) -> Response:
-    """Make a key invalid at once, streams that were opened with it included."""
+    """Make a key invalid at once, streams that were opened with it included.
+
+    The entry comes first. If the service dies before the key is invalid, the sweep at the next start makes it so, and
+    that of any other process within a minute.
+    """
     await doors.triad.law.demand(caller, Action.MANAGE_KEYS, _KEYS)
     if not _FINGERPRINT.fullmatch(name):
         raise NotFound("unknown-key", "There is no valid key of that fingerprint.")
@@ -89,7 +101,8 @@ async def revoke(name: str, caller: Caller, doors: Doors) -> Response:
     if subject is None:
         raise NotFound("unknown-key", "There is no valid key of that fingerprint.")
     await doors.triad.ledger.note(KeyRevoked(subject=subject.id, fingerprint=name), actor_of(caller))
-    await doors.keys.revoke(name)
+    with suppress(NotFound):  # the sweep was faster
+        await doors.keys.revoke(name)
     return Response(status_code=204)
 
 
@@ -97,10 +110,11 @@ def _counts(key: ApiKey) -> bool:
     return key.revoked is None and (key.expires is None or key.expires > now())
 
 
-def _view(key: ApiKey) -> KeyView:
+def _view(key: ApiKey, name: str | None) -> KeyView:
     return KeyView(
         fingerprint=key.fingerprint,
         principal=key.subject.id,
+        name=name,
         kind=key.subject.kind,
         person=key.subject.person,
         roles=tuple(sorted(key.subject.roles)),

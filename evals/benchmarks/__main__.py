@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 import evals.benchmarks
+from evals.benchmarks.loop import new_loop
 from evals.benchmarks.row import Row
 
 COLUMNS = ("benchmark", "value", "unit", "ratio", "target", "note")
@@ -35,7 +36,8 @@ def rows_of(measure: Callable[..., Any], *, quick: bool) -> list[Row]:
     """The rows that one `measure` gives, whether it is asynchronous or not."""
     result = measure(quick=quick) if "quick" in inspect.signature(measure).parameters else measure()
     if isinstance(result, AsyncIterable | Awaitable):
-        return asyncio.run(_gathered(result))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(_gathered(result))
     return list(result)
 
 

@@ -130,23 +130,32 @@ class Bare:
 async def measure(*, quick: bool = False) -> AsyncIterator[Row]:
     """One operation at a time, then eight at once; over HTTP, then with the offline rules for what is Triad's own."""
     rounds = 10 if quick else 60
-    async with _stub() as port, _home() as (home, server):
-        choice = ModelChoice(name="openai-chat:stub", base_url=f"http://127.0.0.1:{port}/v1")
-        models = dict.fromkeys((Branch.LEGISLATIVE, Branch.EXECUTIVE, Branch.JUDICIAL, Branch.CROWN), choice)
-        async with _triad(home, server, Minds.of(models)) as triad:
+    async with served_stub() as port, fresh_home() as (home, server):
+        choice = stub_model(port)
+        async with governing(home, server, minds_of(choice)) as triad:
             gc.collect()
             gc.freeze()  # as the service does once it is up
             bare = _bare(triad, build_model(choice))
-            governed = _governed(triad)
-            for run in (bare.run, governed):
+            ours = governed(triad)
+            for run in (bare.run, ours):
                 await _timed(run, 5)
-            alone_bare, alone = await _alternating(bare.run, governed, rounds)
+            alone_bare, alone = await _alternating(bare.run, ours, rounds)
             yield Row("operation, bare pydantic-ai", alone_bare * 1e3, "ms p50", note="7 model calls over HTTP")
             ratio = alone / alone_bare
             yield Row("operation, governed and traced", alone * 1e3, "ms p50", ratio, "<= 1.15 x", "durable, sealed")
-            crowd_bare, crowd = await _crowded(bare.run, governed, rounds)
+            crowd_bare, crowd = await _crowded(bare.run, ours, rounds)
             yield Row("operation, bare, 8 at once", crowd_bare, "ops/s")
             yield Row("operation, governed, 8 at once", crowd, "ops/s", crowd_bare / crowd, "<= 1.15 x")
+
+
+def stub_model(port: int) -> ModelChoice:
+    """The service at that port as a model."""
+    return ModelChoice(name="openai-chat:stub", base_url=f"http://127.0.0.1:{port}/v1")
+
+
+def minds_of(choice: ModelChoice) -> Minds:
+    """All four branches asking the same model."""
+    return Minds.of(dict.fromkeys((Branch.LEGISLATIVE, Branch.EXECUTIVE, Branch.JUDICIAL, Branch.CROWN), choice))
 
 
 async def _alternating(
@@ -182,7 +191,9 @@ async def _crowded(
     return statistics.median(rates[0]), statistics.median(rates[1])
 
 
-def _governed(triad: Triad) -> Callable[[], Awaitable[None]]:
+def governed(triad: Triad) -> Callable[[], Awaitable[None]]:
+    """One whole operation, from the request to the ruling."""
+
     async def run() -> None:
         op = await triad.petitions.submit(_ADA, _REQUEST)
         ended = await triad.worker.advance(op.id)
@@ -198,7 +209,8 @@ def _bare(triad: Triad, model: Model) -> Bare:
 
 
 @asynccontextmanager
-async def _triad(home: Home, server: Embedded, minds: Minds) -> AsyncIterator[Triad]:
+async def governing(home: Home, server: Embedded, minds: Minds) -> AsyncIterator[Triad]:
+    """A whole Triad with the one playbook of this benchmark."""
     folder = home.path / "bench"
     folder.mkdir()
     trace.configure(home.traces, version="benchmark")
@@ -218,7 +230,8 @@ async def _triad(home: Home, server: Embedded, minds: Minds) -> AsyncIterator[Tr
 
 
 @asynccontextmanager
-async def _home() -> AsyncIterator[tuple[Home, Embedded]]:
+async def fresh_home() -> AsyncIterator[tuple[Home, Embedded]]:
+    """A home of its own and its durable server, migrated."""
     with tempfile.TemporaryDirectory(prefix="triad-bench-") as folder:
         home = Home(Path(folder) / "home")
         await asyncio.to_thread(Path(folder).chmod, 0o711)  # the account that PostgreSQL runs as must pass through
@@ -232,7 +245,8 @@ async def _home() -> AsyncIterator[tuple[Home, Embedded]]:
 
 
 @asynccontextmanager
-async def _stub() -> AsyncIterator[int]:
+async def served_stub() -> AsyncIterator[int]:
+    """The service that answers for the models, in a process of its own; its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "evals.benchmarks.stub", stdout=asyncio.subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""Checkpoints as the world reads them: C2SP signed-note and tlog-checkpoint, with Ed25519.
+"""Checkpoints as the world reads them: C2SP signed-note and tlog-checkpoint, with the log's Ed25519 keys.
 
 Standard library and `cryptography` only. Nothing is lenient: base64 must be what encoding its own bytes gives,
 sizes are bounded, a failing signature of a known key rejects the whole note, an unknown one is ignored.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,14 +21,26 @@ from .tree import HASH_SIZE
 ED25519: Final = b"\x01"
 """The signature type identifier byte of plain Ed25519 signatures."""
 
-MAX_NOTE: Final = 128 * 1024
-"""Longest note in bytes that is read."""
+MAX_NOTE: Final = 256 * 1024
+"""Longest note in bytes that is read: `MAX_SIGNATURES` post-quantum signatures of some 3.3 KB fit."""
 
-MAX_SIGNATURES: Final = 32
+MAX_SIGNATURES: Final = 64
 """Most signatures that a note may carry; the specification asks for at least 16."""
 
 MAX_SIZE: Final = 2**63 - 1
 """Largest tree size that a checkpoint may state."""
+
+_PRIME: Final = 2**255 - 19
+_SMALL_ORDER: Final = frozenset(
+    {
+        0,
+        1,
+        _PRIME - 1,
+        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+    }
+)
+"""The y-coordinates of the points of order 1, 2, 4 and 8: under such a key anybody can sign (RFC 8032, section 5.1)."""
 
 _KEY_ID_SIZE: Final = 4
 _PUBLIC_SIZE: Final = 32
@@ -68,16 +80,63 @@ def check_name(name: str) -> str:
     """The key name itself.
 
     Raises:
-        NoteMalformed: it is empty or contains a space, a plus sign or a control character.
+        NoteMalformed: it is empty or contains a space, a plus sign, a control character or half of a surrogate pair.
     """
-    if not name or "+" in name or any(char.isspace() or char < " " for char in name):
+    if not name or "+" in name or any(char.isspace() or char < " " or "\ud800" <= char <= "\udfff" for char in name):
         raise NoteMalformed("a key name is not empty and has no space, plus sign or control character")
     return name
 
 
-def key_id(name: str, public: bytes) -> bytes:
-    """SHA-256(name || 0x0A || 0x01 || public key), its first four bytes."""
-    return sha256(name.encode() + b"\n" + ED25519 + public).digest()[:_KEY_ID_SIZE]
+def key_id(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
+    """SHA-256(name || 0x0A || signature type || public key), its first four bytes."""
+    return sha256(name.encode() + b"\n" + kind + public).digest()[:_KEY_ID_SIZE]
+
+
+def encode_vkey(name: str, public: bytes, kind: bytes = ED25519) -> str:
+    """`name+key id in hexadecimal+base64(signature type || public key)`: a key as other tools take it."""
+    return f"{name}+{key_id(name, public, kind).hex()}+{encode_base64(kind + public)}"
+
+
+def decode_vkey(text: str) -> tuple[str, bytes, bytes]:
+    """Name, signature type and public key of a vkey, whose key id is found to be theirs.
+
+    Raises:
+        NoteMalformed: not a vkey, a key id that is not this key's, or an Ed25519 key under which anybody can sign.
+    """
+    name, _, rest = text.partition("+")
+    stated, _, encoded = rest.partition("+")
+    data = decode_base64(encoded)
+    kind, public = data[:1], data[1:]
+    if len(public) == _PUBLIC_SIZE:
+        _check_point(public)
+    if key_id(check_name(name), public, kind).hex() != stated:
+        raise NoteMalformed("the key id does not belong to this key")
+    return name, kind, public
+
+
+def _check_point(public: bytes) -> None:
+    """Refuse a second spelling of a key, and the few keys that are nobody's."""
+    y = int.from_bytes(public, "little") & (2**255 - 1)
+    if y >= _PRIME or y in _SMALL_ORDER:
+        raise NoteMalformed("the public key is one of the few under which anybody can sign, or not canonical")
+
+
+class NoteKey(Protocol):
+    """A key that signatures of notes are verified with."""
+
+    @property
+    def name(self) -> str:
+        """The key name."""
+        ...
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that name this key beside its name."""
+        ...
+
+    def verifies(self, signature: bytes, text: bytes) -> bool:
+        """Whether `signature`, without its key id, is this key's over the note's text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +176,7 @@ class VerifierKey:
 
     def text(self) -> str:
         """`name+key id in hexadecimal+base64(0x01 || public key)`."""
-        return f"{self.name}+{self.key_id.hex()}+{encode_base64(ED25519 + self.public)}"
+        return encode_vkey(self.name, self.public)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -126,15 +185,10 @@ class VerifierKey:
         Raises:
             NoteMalformed: not a vkey, another algorithm than Ed25519, or a key id that is not this key's.
         """
-        name, _, rest = text.partition("+")
-        stated, _, encoded = rest.partition("+")
-        data = decode_base64(encoded)
-        if data[:1] != ED25519:
+        name, kind, public = decode_vkey(text)
+        if kind != ED25519:
             raise NoteMalformed("only Ed25519 keys are known here")
-        key = cls(name, data[1:])
-        if key.key_id.hex() != stated:
-            raise NoteMalformed("the key id does not belong to this key")
-        return key
+        return cls(name, public)
 
     def verifies(self, signature: bytes, text: bytes) -> bool:
         """Whether `signature` is this key's over `text`."""
@@ -190,8 +244,10 @@ def _parse_signature(line: str) -> Signature:
     return Signature(check_name(name), data[:_KEY_ID_SIZE], data[_KEY_ID_SIZE:])
 
 
-def verify_note(data: bytes, *keys: VerifierKey) -> Note:
-    """The note with the signatures of known keys only, each of them verified.
+def verify_note(data: bytes, *keys: NoteKey) -> Note:
+    """The note with the signatures of known keys only, each of them verified and none there twice.
+
+    Several signatures of one key must all verify; those that differ are all kept, in the order of the note.
 
     Raises:
         NoteMalformed: not in the format, or two of the keys share name and id.
@@ -202,17 +258,17 @@ def verify_note(data: bytes, *keys: VerifierKey) -> Note:
         raise NoteMalformed("two known keys share name and id")
     note = parse_note(data)
     text = note.text.encode()
-    verified: dict[tuple[str, bytes], Signature] = {}
+    verified: dict[Signature, None] = {}
     for signature in note.signatures:
         key = known.get((signature.name, signature.key_id))
-        if key is None:
+        if key is None or signature in verified:
             continue
         if not key.verifies(signature.signature, text):
             raise NoteUnverified(f"the signature of {key.name} does not verify")
-        verified[signature.name, signature.key_id] = signature
+        verified[signature] = None
     if not verified:
         raise NoteUnverified("no known key signed this note")
-    return Note(note.text, tuple(verified.values()))
+    return Note(note.text, tuple(verified))
 
 
 def sign(text: str, name: str, private: Ed25519PrivateKey) -> Signature:
@@ -271,6 +327,14 @@ class Checkpoint:
 
 
 def cosigned(data: bytes, signatures: Iterable[Signature]) -> bytes:
-    """The note with more signature lines after those it has."""
+    """The note with more signature lines after those it has; one of the same name and key id takes the old one's place.
+
+    Raises:
+        NoteMalformed: `data` is no note, or would have more signatures than `MAX_SIGNATURES`.
+    """
     note = parse_note(data)
-    return Note(note.text, (*note.signatures, *signatures)).encode()
+    lines = {(each.name, each.key_id): each for each in note.signatures}
+    lines.update({(each.name, each.key_id): each for each in signatures})
+    if len(lines) > MAX_SIGNATURES:
+        raise NoteMalformed("the note would have too many signatures")
+    return Note(note.text, tuple(lines.values())).encode()

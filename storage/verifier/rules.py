@@ -1,42 +1,45 @@
 """What entries must keep to: the rules by name, and how a breach is reported."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from operations.canonical import Record
-from operations.model import Branch, Direction, PrincipalId
+Json = dict[str, Any]
+"""A JSON object, checked against its shape before a rule reads it."""
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 """How far an entry's time may lie before an earlier one's, or after an expiry: several hosts write, by their clocks."""
 
-BRANCHES: Final[dict[str, Branch]] = {
-    "plan.proposed": Branch.LEGISLATIVE,
-    "plan.refused": Branch.LEGISLATIVE,
-    "operation.approved": Branch.LEGISLATIVE,
-    "approval.given": Branch.PEOPLE,
-    "approval.refused": Branch.PEOPLE,
-    "approval.withdrawn": Branch.PEOPLE,
-    "escalation.resolved": Branch.PEOPLE,
-    "emergency.ratified": Branch.PEOPLE,
-    "constitution.proposed": Branch.PEOPLE,
-    "constitution.amended": Branch.PEOPLE,
-    "crown.released": Branch.PEOPLE,
-    "warrant.issued": Branch.EXECUTIVE,
-    "step.intent": Branch.EXECUTIVE,
-    "step.done": Branch.EXECUTIVE,
-    "step.failed": Branch.EXECUTIVE,
-    "step.in_doubt": Branch.EXECUTIVE,
-    "step.skipped": Branch.EXECUTIVE,
-    "execution.finished": Branch.EXECUTIVE,
-    "check.evaluated": Branch.JUDICIAL,
-    "verdict.given": Branch.JUDICIAL,
-    "ruling.given": Branch.CROWN,
+BRANCHES: Final[dict[str, str]] = {
+    "plan.proposed": "legislative",
+    "plan.refused": "legislative",
+    "operation.approved": "legislative",
+    "approval.given": "people",
+    "approval.refused": "people",
+    "approval.withdrawn": "people",
+    "escalation.resolved": "people",
+    "emergency.ratified": "people",
+    "constitution.proposed": "people",
+    "constitution.amended": "people",
+    "crown.released": "people",
+    "key.rotated": "people",
+    "personal.erased": "people",
+    "warrant.issued": "executive",
+    "step.intent": "executive",
+    "step.done": "executive",
+    "step.failed": "executive",
+    "step.in_doubt": "executive",
+    "step.skipped": "executive",
+    "execution.finished": "executive",
+    "check.evaluated": "judicial",
+    "verdict.given": "judicial",
+    "ruling.given": "crown",
 }
 """Which branch alone may record a kind: the division of powers, in the record."""
 
-BY_PEOPLE: Final = frozenset(kind for kind, branch in BRANCHES.items() if branch is Branch.PEOPLE) | {
+BY_PEOPLE: Final = frozenset(kind for kind, branch in BRANCHES.items() if branch == "people") | {
     "operation.requested",
     "operation.cancelled",
     "cancel.requested",
@@ -48,9 +51,19 @@ CODE: Final = "triad"
 """The principal of what code alone decides."""
 
 
-def is_outside(principal: PrincipalId) -> bool:
+def is_outside(principal: str) -> bool:
     """Whether this is a person or a service: neither a branch's agent nor Triad's own code."""
     return principal != CODE and not principal.startswith("agent:")
+
+
+def instant(text: str) -> datetime:
+    """The time that an entry spells, in UTC."""
+    return datetime.fromisoformat(text)
+
+
+def passed(end: str, time: str) -> bool:
+    """Whether `end` had passed at `time`, beyond the tolerance; both are spelled as in entries, which sort as text."""
+    return end <= time and instant(end) <= instant(time) - CLOCK_TOLERANCE
 
 
 class Rule(StrEnum):
@@ -63,15 +76,23 @@ class Rule(StrEnum):
     ORIGIN = "origin"
     """The origin is the checkpoint's."""
     KEY = "key"
-    """The log key is one of those that the log is verified with."""
+    """The entry names the log key in force: the genesis's, then that of each rotation."""
+    ROTATION = "rotation"
+    """A rotation replaces the key in force by one that was never in force."""
     TIME = "time"
     """Time does not run backwards, beyond the tolerance of several hosts' clocks."""
     GENESIS = "genesis"
     """The first entry is the genesis, and no other is."""
     CONSTITUTION = "constitution"
     """The entry names the constitution in force at its place."""
+    TEXT = "text"
+    """The text of every constitution that was in force is there, and is the one that its digest names."""
     AMENDMENT = "amendment"
     """Only a recorded proposal changes the constitution, ratified once, by a second person."""
+    DEMANDS = "demands"
+    """A plan states at least the approvals and the assent that the constitution demands, and lasts no longer."""
+    EMERGENCY = "emergency"
+    """Who declares an emergency may do so, and no step of it begins after its time."""
     ACTOR = "actor"
     """Who is named in the event as deciding is who recorded it."""
     BRANCH = "branch"
@@ -139,13 +160,18 @@ class Rule(StrEnum):
     """An emergency is ratified by another person than the one who asked for it, and nothing else is."""
     RESUMED = "resumed"
     """A halted operation goes on in the direction in which it was halted."""
+    ARCHIVE = "archive"
+    """An archived segment lies before its entry, and its root is that of the log at its end."""
+    EVIDENCE = "evidence"
+    """Only evidence that an entry named before expires."""
+    PERSONAL = "personal"
+    """Only a commitment that was recorded before, about the same person, is erased."""
+    REPORT = "report"
+    """A stored report is about entries that were there."""
 
 
-Report = Callable[[int, Rule, str], None]
-"""Takes the index, the rule and the sentence of a breach."""
-
-
-class Problem(Record):
+@dataclass(frozen=True, slots=True)
+class Problem:
     """One breach: where, of which rule, and in words."""
 
     index: int | None
@@ -153,12 +179,25 @@ class Problem(Record):
     sentence: str
 
 
-class OpenStep(Record):
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is no breach, and somebody should know: where, and in words."""
+
+    index: int | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
     """An intent whose outcome the log does not know: still running, interrupted, or in doubt."""
 
     index: int
     operation: str
     step: int
     attempt: int
-    direction: Direction
+    direction: Literal["do", "undo"]
     status: Literal["intended", "in_doubt"]
+
+
+ReportBreach = Callable[[int, Rule, str], None]
+"""Takes the index, the rule and the sentence of a breach."""

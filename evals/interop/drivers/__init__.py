@@ -1,0 +1,1 @@
+"""One program for each foreign reader; they import nothing of Triad."""
