@@ -119,6 +119,7 @@ def test_the_doctor_finds_nothing_broken_and_changes_nothing(played: tuple[Termi
         "constitution": "ok",
         "halt": "ok",
         "ledger": "ok",
+        "witnesses": "ok",
         "service": "warn",
     }
     assert _digests(home) == before

@@ -31,5 +31,5 @@ if __name__ == "__main__":
         from .command import main
     else:
         _package()
-        from verifier.command import main  # type: ignore[import-not-found,no-redef]
+        from verifier.command import main  # type: ignore[import-not-found,no-redef] # the package under its name of this run
     sys.exit(main(sys.argv[1:], _CODES))
