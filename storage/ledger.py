@@ -138,7 +138,7 @@ class Ledger(Leases):
         digest = digest_evidence(constitution_text)
         await self._place(
             Unit(
-                drafts=(self._draft(Act(genesis, _SYSTEM)),),
+                drafts=(self._draft(Act(genesis, _SYSTEM), at=self.clock()),),
                 place=asyncio.get_running_loop().create_future(),
                 change=HeadChange(constitution=digest, genesis=True),
                 evidence=((digest, constitution_text),),
@@ -327,20 +327,12 @@ class Ledger(Leases):
         self,
         act: Act,
         *,
-        at: datetime | None = None,
+        at: datetime,
         operation: str | None = None,
         mission: str | None = None,
         move: Move | None = None,
     ) -> Draft:
-        return Draft(
-            act.event,
-            act.actor,
-            at=at or self.clock(),
-            origin=self._origin,
-            operation=operation,
-            mission=mission,
-            move=move,
-        )
+        return Draft(act.event, act.actor, at=at, origin=self._origin, operation=operation, mission=mission, move=move)
 
     def _unit(
         self, op: Operation, acts: Sequence[Act], *, consume: str | None, epoch: int | None

@@ -1,7 +1,7 @@
 """Every table, as SQLAlchemy metadata: what the migrations are compared with and ordinary queries are built on.
 
-The ledger's own tables are written only by the function `ledger_commit`; the service's role may INSERT and SELECT
-there, never update, delete or truncate.
+The ledger's own tables are written only by `ledger_append` and `ledger_commit`; the service's role may INSERT and
+SELECT there, never update, delete or truncate.
 """
 
 from typing import Final
@@ -34,16 +34,7 @@ ledger_leaf: Final = Table(
     Column("operation", Text),
     Column("kind", Text, nullable=False),
     Index("ledger_leaf_operation", "operation", "idx", postgresql_where=text("operation IS NOT NULL")),
-    Index("ledger_leaf_refused", "idx", postgresql_where=text("kind = 'witness.refused'")),
-    Index("ledger_leaf_report", "idx", postgresql_where=text("kind = 'report.stored'")),
-    Index(
-        "ledger_leaf_annals",
-        "kind",
-        "idx",
-        postgresql_where=text(
-            "kind IN ('auth.key_revoked', 'evidence.expired', 'personal.erased', 'personal.recorded')"
-        ),
-    ),
+    Index("ledger_leaf_kind", "kind", "idx"),
 )
 """One row for each entry: its canonical bytes and its leaf hash."""
 

@@ -26,7 +26,7 @@ from storage.waiting import BATCH_ENTRIES, Waiting, failed, fitting
 SPLIT: Final = 24
 """Fewest units of which a half may go first, so that the other half is composed while the first is on its way."""
 
-UNIT_SECONDS: Final = 20e-6
+UNIT_SECONDS: Final = 30e-6
 """What a unit costs this process, roughly. Halves pay where that, for all who wait, is longer than a commit takes."""
 
 PATIENCE: Final = 10.0

@@ -224,11 +224,15 @@ async def test_a_log_that_was_put_back_is_refused_and_says_so_once(
             await ledger.note(noted(100 + number), ADA)
 
         async def inconsistent() -> bool:
-            return await refusals(ledger) == ["rollback", "not-consistent"]
+            return "not-consistent" in await refusals(ledger)
 
         await eventually(inconsistent, "refused as another log")
         standing = await ledger.standing(peer)
-        assert [each.event.code for each in standing.refused] == ["rollback", "not-consistent"]
+        codes = [each.event.code for each in standing.refused]
+        assert codes in (
+            ["rollback", "not-consistent"],
+            ["rollback", "fork", "not-consistent"],
+        )  # asked at that very size
     assert near.witness.logs() == before
     assert {each.code for each in near.witness.evidence()} >= {"not-consistent"}
 

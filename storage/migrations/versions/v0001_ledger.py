@@ -18,6 +18,7 @@ CREATE TABLE ledger_leaf (
     kind text NOT NULL
 );
 CREATE INDEX ledger_leaf_operation ON ledger_leaf (operation, idx) WHERE operation IS NOT NULL;
+CREATE INDEX ledger_leaf_kind ON ledger_leaf (kind, idx);
 CREATE TABLE ledger_node (
     level smallint NOT NULL CHECK (level > 0),
     idx bigint NOT NULL,

@@ -21,7 +21,6 @@ _STATEMENTS: Final = (
     )
     """,
     "CREATE INDEX ledger_cosignature_key ON ledger_cosignature (name, key, size)",
-    "CREATE INDEX ledger_leaf_refused ON ledger_leaf (idx) WHERE kind = 'witness.refused'",
     "GRANT SELECT, INSERT ON ledger_cosignature TO triad_app",
 )
 

@@ -43,9 +43,7 @@ CREATE TABLE evidence_gone (
 );
 CREATE TABLE evidence_done (
     idx bigint PRIMARY KEY
-);
-CREATE INDEX ledger_leaf_annals ON ledger_leaf (kind, idx)
-    WHERE kind IN ('auth.key_revoked', 'evidence.expired', 'personal.erased', 'personal.recorded')
+)
 """
 
 _INDEX: Final = """
