@@ -10,15 +10,18 @@ from api.schemas import AuditReport, Cosignature, LedgerProblem
 from operations.canonical import now
 from operations.errors import Gone, NotFound
 from storage.cosignatures import policy_of
+from storage.integrity import check_tables
 from storage.ledger import Ledger
 from storage.source import LedgerSource
 from storage.verifier.checkpoint import Checkpoint, VerifierKey, parse_note
 from storage.verifier.policy import Cosigned, Judged, Policy
 from storage.verifier.report import Report
+from storage.verifier.rules import Rule
 from storage.verifier.verification import verify
 
 _PAGE: Final = 2000
 _FRESH: Final = timedelta(seconds=60)
+_TEXT: Final = Rule.TEXT.value
 _LATEST: Final = 253_402_300_799
 """The last second of the year 9999: what a cosignature says beyond that is no time that can be shown."""
 
@@ -32,14 +35,23 @@ class Auditor:
         ledger: what is verified.
         keys: the keys that this process trusts for the log, from its own keyring and not from the log.
         source: knows the log's witnesses.
+        dsn: of the database, whose other tables and evidence are compared with the entries.
     """
 
-    def __init__(self, ledger: Ledger, keys: Callable[[], tuple[VerifierKey, ...]], source: LedgerSource) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Callable[[], tuple[VerifierKey, ...]], source: LedgerSource, dsn: str
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._source = source
+        self._dsn = dsn
         self._report: AuditReport | None = None
         self._running: asyncio.Task[AuditReport] | None = None
+
+    @property
+    def last(self) -> AuditReport | None:
+        """What the last verification of this process found; None: there was none."""
+        return self._report
 
     async def report(self) -> AuditReport:
         """Whether everything under the newest checkpoint verifies.
@@ -55,7 +67,11 @@ class Auditor:
         note = await self._ledger.checkpoint()
         known = self._report
         if known is None or known.size != _size(note) or now() - known.verified > _FRESH:
-            known = self._report = await self._verified(note)
+            known = await self._verified(note)
+            lost = any(each.rule == _TEXT for each in known.problems)
+            if lost and (newer := await self._ledger.checkpoint()) != note:
+                known = await self._verified(newer)  # a text may be gone by an entry after the note
+            self._report = known
         return known
 
     async def _verified(self, note: bytes) -> AuditReport:
@@ -65,7 +81,10 @@ class Auditor:
         rotations = await self._rotations()
         log = Policy.of(policy.keys)  # what witnesses still owe is no break; it is reported beside it
         kept = _Kept(self._ledger, asyncio.get_running_loop())
-        found = await asyncio.to_thread(verify, entries, note, log, rotations=rotations, plans=kept, constitutions=kept)
+        found = await asyncio.to_thread(
+            verify, entries, note, log, rotations=rotations, plans=kept, constitutions=kept, complete=True
+        )
+        found = (await asyncio.to_thread(asyncio.run, check_tables(self._dsn))).onto(found)
         judged = policy.judge(note, int(time.time())) if found.signers else None
         return _report(found, judged, self._report, time.monotonic() - started)
 
@@ -133,6 +152,8 @@ def _report(found: Report, judged: Judged | None, before: AuditReport | None, se
         problems=problems,
         found=found.found,
         open_steps=len(found.open_steps),
+        omitted=found.omitted,
+        unchecked=found.unchecked,
         signatures=found.signers,
         cosignatures=tuple(_cosigned(each) for each in judged.witnesses) if judged else (),
         quorum=judged is not None and judged.quorum_met,

@@ -67,9 +67,16 @@ CODES: Final[dict[str, Problem]] = {
     "unknown-report": Problem(404, "No such report", "`GET /api/v1/audit/reports` lists those that were stored."),
     "analysis-busy": Problem(409, "Another analysis is under way", "Ask again in a moment, or for a shorter range."),
     "range-too-large": Problem(
-        422, "The range holds too many entries", "Take a later `since`, or an earlier `until`; or ask for one operation."
+        422,
+        "The range holds too many entries",
+        "Take a later `since`, or an earlier `until`; or ask for one operation.",
     ),
     "ledger-not-begun": Problem(404, "The ledger has no entry yet", "Come back when the service has started."),
+    "unknown-subject": Problem(
+        404,
+        "Nobody is known by that handle",
+        "`GET /api/v1/keys` lists handles. `new: true` keeps something about another one, which is no address.",
+    ),
     "unknown-constitution": Problem(
         404,
         "No such constitution",
@@ -82,6 +89,9 @@ CODES: Final[dict[str, Problem]] = {
         "It may have been erased. `GET /api/v1/people` lists about whom something is.",
     ),
     "unknown-key": Problem(404, "No such key", "`GET /api/v1/keys` lists fingerprints."),
+    "ended-without-plan": Problem(
+        404, "It ended without a plan", "There is nothing to decide. `GET /api/v1/operations/{id}` says why."
+    ),
     "no-plan": Problem(404, "No plan yet", "Wait for `plan.proposed` on the operation's event stream."),
     "method-not-allowed": Problem(405, "Not with this method", "The `Allow` header names the methods."),
     "body-timeout": Problem(408, "The body took too long", "Send it again over a better connection."),

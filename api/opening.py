@@ -78,7 +78,7 @@ async def opened(settings: Settings, announce: Announce) -> AsyncIterator[Servic
             keys=keys,
             idempotency=Idempotency(engine),
             streams=Streams(settings.server.streams, settings.server.streams_each),
-            auditor=Auditor(triad.ledger, triad.signer.trusted, source),
+            auditor=Auditor(triad.ledger, triad.signer.trusted, source, dsn),
             source=source,
             people=people,
             privacy=Privacy(triad.ledger, triad.law, people, archive),

@@ -24,11 +24,16 @@ Email = Annotated[
 def _outsider(name: str) -> str:
     if name.startswith("agent:") or name in {"triad", "scheduler"}:
         raise ValueError("names what Triad itself acts under")
+    if "@" in name:
+        raise ValueError(
+            "looks like an address, and a handle stands in the ledger for ever and can never be erased; take one that "
+            "says nothing, and give the address as `email`, which can be"
+        )
     return name
 
 
 Outsider = Annotated[PrincipalId, AfterValidator(_outsider)]
-"""A principal that is no part of Triad itself."""
+"""A principal that is no part of Triad itself, under a handle that is no address."""
 
 
 class NewKey(Record):
@@ -49,6 +54,7 @@ class NewPersonal(Record):
     name: Line | None = None
     email: Email | None = None
     contact: Line | None = None
+    new: bool = Field(default=False, description="also about a handle that no key belongs to")
 
 
 class PersonalValue(Record):
@@ -138,6 +144,7 @@ class ConstitutionTerm(Record):
     amendment: str | None = Field(description="null for the first one, which the genesis brought")
     proposer: PrincipalId | None
     ratifier: PrincipalId | None
+    proposed_because: str | None = Field(description="the proposer's reason")
     reason: str | None = Field(description="the ratifier's")
     in_force: bool
 

@@ -21,6 +21,7 @@ from operations.model import (
 from operations.operation import Approval, CheckRecord, Verdict
 from operations.stages import Stage
 from operations.systems import Environment, SystemKind, SystemName
+from storage.verifier.report import Omitted
 
 
 class ProblemDetails(Record):
@@ -355,7 +356,9 @@ class AuditReport(Record):
     """Whether the whole ledger verifies: its root, its signature and what it means."""
 
     intact: bool
-    code: int = Field(description="exit code of `triad audit verify`: 0 ok, 2 signature, 3 root, 4 fork, 5 semantics")
+    code: int = Field(
+        description="exit code of `triad audit verify`: 0 ok, 2 signature, 3 root, 4 fork, 5 semantics, 6 input"
+    )
     size: int | None
     head: str | None = Field(description="root hash that was recomputed and signed")
     first_bad: int | None = Field(description="index of the first entry that contradicts")
@@ -363,6 +366,8 @@ class AuditReport(Record):
     problems: tuple[LedgerProblem, ...]
     found: int = Field(description="how many problems there are; `problems` holds the first")
     open_steps: int = Field(description="intents without a known outcome")
+    omitted: tuple[Omitted, ...] = Field(description="what was left out: `intact` is then so except for that")
+    unchecked: tuple[str, ...] = Field(description="what is not known, in sentences")
     signatures: tuple[str, ...] = Field(description="names of the log keys that signed the head")
     cosignatures: tuple[Cosignature, ...] = Field(description="witnesses that cosigned the head")
     quorum: bool = Field(description="whether they are as many as the settings ask for; the newest head may still wait")

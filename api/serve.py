@@ -12,10 +12,10 @@ from starlette.types import Message, Receive, Scope, Send
 from api.app import create_app
 from api.logs import configure_logs
 from api.opening import Announce
-from api.service import Service
+from api.service import RUNBOOK, Service
 from api.settings import VERSION, Settings
 from api.stopping import StoppingServer
-from operations.errors import TriadError
+from operations.errors import LedgerCorrupt, TriadError
 from storage.engine import BROKEN
 from triad import trace
 from triad.home import Home
@@ -48,8 +48,15 @@ class _Startup:
                 expected = isinstance(error, (TriadError, *BROKEN))
                 if expected:
                     _LOG.debug("start failed", exc_info=error)
-                await send({**message, "message": str(error) or type(error).__name__} if expected else message)
+                await send({**message, "message": _told(error)} if expected else message)
             raise
+
+
+def _told(error: BaseException) -> str:
+    said = str(error) or type(error).__name__
+    if isinstance(error, LedgerCorrupt) and "docs/runbooks/" not in said:
+        return f"{said.removesuffix('.')}. See {RUNBOOK}."
+    return said
 
 
 class HttpServer(StoppingServer):

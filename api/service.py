@@ -24,6 +24,7 @@ from storage.idempotency import Idempotency
 from storage.keys import ApiKeys
 from storage.personal import People
 from storage.source import LedgerSource
+from storage.verifier.report import Code
 from triad.analytics.analysis import Analyst
 from triad.assembly import Triad
 from triad.expiry import Expiry
@@ -31,6 +32,14 @@ from triad.privacy import Privacy
 from triad.witnesses import Witnesses
 
 _LOG: Final = structlog.get_logger("triad.api")
+_BROKEN: Final = frozenset({Code.SIGNATURE, Code.ROOT, Code.FORK, Code.SEMANTICS})
+"""Verdicts of the verifier that say that the ledger is not what it was signed to be."""
+
+RUNBOOK: Final = "docs/runbooks/ledger-does-not-verify.md"
+"""What to do about a ledger that is not what was signed."""
+
+_LETTING_GO: Final = 20.0
+"""Seconds to stop what is in hand and to give claims back; those that are not given back run out."""
 
 
 class Streams:
@@ -92,6 +101,29 @@ class Service:
             self._last[:] = [self.triad.law.in_force().digest]
         return self._last[0] if self._last else None
 
+    def broken(self) -> str | None:
+        """What the last verification of the ledger found broken, in a sentence; None: nothing, or there was none.
+
+        An input that could not be read is not a broken ledger: reading it says so by itself.
+        """
+        found = self.auditor.last
+        if found is None or found.code not in _BROKEN:
+            return None
+        first = f" {found.problems[0].sentence}" if found.problems else ""
+        return f"The last verification found the ledger broken (code {found.code}).{first} See {RUNBOOK}."
+
+    def demand_sound(self, *, emergency: bool) -> None:
+        """Let nothing new begin on a ledger that the last verification found broken, emergencies excepted.
+
+        Raises:
+            Rejection: `ledger-corrupt`.
+        """
+        wrong = self.broken()
+        if wrong is not None and not emergency:
+            raise Rejection(
+                "ledger-corrupt", wrong, "Only emergencies are taken in until a verification finds it intact."
+            )
+
     async def sight(self, principal: Principal) -> "Sight":
         """What `principal` may see, judged by the constitution in force now."""
         head = await self.triad.ledger.head()
@@ -152,6 +184,8 @@ async def working(worker: "asyncio.Task[None]") -> AsyncIterator[None]:
         yield
     finally:
         worker.cancel()
-        await asyncio.wait([worker])
-        if not worker.cancelled() and (error := worker.exception()) is not None:
+        _, late = await asyncio.wait([worker], timeout=_LETTING_GO)
+        if late:
+            _LOG.error("did not stop in time and is left behind", task=worker.get_name())
+        elif not worker.cancelled() and (error := worker.exception()) is not None:
             _LOG.error("the worker had stopped", exc_info=error)

@@ -122,9 +122,11 @@ def in_hand(op: Operation) -> tuple[PlanProposed, Plan]:
     """The plan in hand.
 
     Raises:
-        NotFound: `no-plan`.
+        NotFound: `no-plan`, or `ended-without-plan`.
     """
     if op.proposal is None or op.plan is None:
+        if op.stage.terminal:
+            raise NotFound("ended-without-plan", f"{op.stage.value}: {' '.join(op.reasons) or 'no reason was given.'}")
         raise NotFound("no-plan", "The operation has no plan now.")
     return op.proposal, op.plan
 

@@ -4,25 +4,34 @@ Nothing in here is staged beyond the attackers' scripts: the database, the backu
 the ledger are the ones that `triad up` serves.
 """
 
+import asyncio
+import shutil
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+import storage.verifier
 from evals.adversaries.evaluator import bribed_evaluator
 from evals.adversaries.executor import OverheardIssuer, OwnedExecutor
-from operations.canonical import JsonObject, sha256
+from operations.canonical import JsonObject, decode, sha256
 from operations.errors import Refusal
 from operations.events import CheckEvaluated, VerdictGiven, WarrantDenied
 from operations.model import OperationType, Principal, PrincipalKind, Request, Role
 from operations.operation import Operation
 from operations.stages import Stage
 from operations.systems import ConfigFile
-from storage.verifier.policy import Policy
-from storage.verifier.verification import verify
+from storage.export import export
+from storage.source import LedgerSource
 from triad.assembly import Triad, with_minds
 
 Say = Callable[[str], None]
+
+VERIFIER: Final = Path(storage.verifier.__file__).parent
+_NOT_THE_ROOT: Final = 3
+"""What the verifier exits with when the entries are not those that were signed."""
 
 ADA = Principal(
     id="ada", kind=PrincipalKind.PERSON, roles=frozenset({Role.REQUESTER, Role.OPERATOR, Role.APPROVER}), person="ada"
@@ -63,7 +72,7 @@ class Demo:
             ("A backup, restored into a scratch database to prove it", self.backup),
             ("An executor that is owned by an attacker", self.owned_executor),
             ("An evaluator that was bribed to say pass", self.bribed_evaluator),
-            ("The record, verified; then one bit of a copy is flipped", self.proof),
+            ("The record, exported and verified by a process of its own; then one bit is flipped", self.proof),
         )
         scenes = []
         for number, (title, act) in enumerate(acts, start=1):
@@ -159,21 +168,43 @@ class Demo:
         return op
 
     async def proof(self) -> None:
-        """Verify a copy of the ledger from its bytes alone, then flip one bit of them."""
-        ledger = self.triad.ledger
-        note = await ledger.checkpoint()
-        entries = [data async for data in _all_bytes(self.triad)]
-        trusted = Policy.of((self.triad.signer.key,))
-        good = verify(entries, note, trusted)
-        self._expect(good.ok, "the ledger should verify")
-        self.say(f"      {good.size} entries verify under the signed checkpoint {(good.root or '')[:16]}...")
-        middle = len(entries) // 2
-        data = bytearray(entries[middle])
+        """Export the record, let the verifier judge it alone in a process of its own, then flip one bit of it."""
+        record, alone = self.scratch / "record", self.scratch / "verifier"
+        for stale in (record, alone):
+            shutil.rmtree(stale, ignore_errors=True)
+        exported = await export(LedgerSource(self.triad.ledger), record)
+        shutil.copytree(VERIFIER, alone, ignore=shutil.ignore_patterns("__pycache__"))
+        self.say(f"      exported: {exported.size} entries and {exported.proofs} proofs of decisions, to {record}")
+        code, said = await self._verified(alone, record)
+        self._expect(code == 0, f"the record should verify: {said}")
+        self.say(f"      the verifier, copied out and run alone: {said}")
+        bundle = max((record / "tile" / "entries").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+        data = bytearray(bundle.read_bytes())
         data[len(data) // 2] ^= 1
-        entries[middle] = bytes(data)
-        bad = verify(entries, note, trusted)
-        self._expect(not bad.ok, "a flipped bit should be found")
-        self.say(f"      one bit flipped in the copy: {bad.problems[0].sentence}")
+        bundle.write_bytes(data)
+        code, said = await self._verified(alone, record)
+        self._expect(code == _NOT_THE_ROOT, f"a flipped bit should be found: {said}")
+        self.say(f"      one bit flipped in the export: exit code {code}: {said}")
+        shutil.rmtree(record)
+
+    async def _verified(self, verifier: Path, record: Path) -> tuple[int, str]:
+        """The exit code of a process that has the verifier, the record and the log's key, and its first finding."""
+        trusted = self.triad.signer.key.text()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(verifier),
+            str(record),
+            "--key",
+            trusted,
+            "--json",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        report = decode(out)
+        found = [problem["sentence"] for problem in report["problems"]]
+        return process.returncode or 0, found[0] if found else f"intact, root {report['root'][:16]}..."
 
     async def _submit(
         self,
@@ -237,11 +268,3 @@ class Demo:
     def _expect(condition: bool, promise: str) -> None:  # noqa: FBT001 - reads as a sentence at the call
         if not condition:
             raise DemoFailed(f"Not as promised: {promise}.")
-
-
-async def _all_bytes(triad: Triad) -> AsyncIterator[bytes]:
-    after = -1
-    while rows := await triad.ledger.raw(after=after, limit=1000):
-        for index, data in rows:
-            yield data
-            after = index

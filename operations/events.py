@@ -105,9 +105,9 @@ class PlanProposed(Event):
     kind: Literal["plan.proposed"] = "plan.proposed"
     plan: Digest
     version: int
-    tier: int
+    tier: int = Field(ge=0)
     mode: RunMode
-    quorum: int
+    quorum: int = Field(ge=0)
     assent: bool
     reasons: Sentences
     articles: tuple[str, ...]
@@ -203,7 +203,7 @@ class OperationStarted(Event):
 
     kind: Literal["operation.started"] = "operation.started"
     plan: Digest
-    epoch: int
+    epoch: int = Field(ge=0)
 
 
 class WarrantIssued(Event):

@@ -15,7 +15,7 @@ from operations.events import SegmentArchived
 from storage.export import CHECKPOINT, Exported, Progress, export, quiet
 from storage.folder import Folder
 from storage.reader import Reader
-from storage.source import ExportRefused, Source
+from storage.source import ExportRefused, Source, asks_witnesses, witnessed
 from storage.verifier.checkpoint import MAX_NOTE, Checkpoint, parse_note
 from storage.verifier.mirror import Mirror
 from storage.verifier.mirror import folder as reading
@@ -46,10 +46,12 @@ async def archive(
 ) -> tuple[Exported, Segment]:
     """Extend the archive in a folder by the segments that were closed since.
 
+    Where the log's policy asks for witnesses, the archive goes as far as they cosigned.
+
     Args:
         source: the log.
         path: the archive.
-        first: end of the last segment that was archived.
+        first: end of the last segment that was archived; 0 writes and lists the whole archive anew.
         verified: verifies the folder without us; what it found wrong, or None.
         progress: see `export`.
 
@@ -57,20 +59,29 @@ async def archive(
         What was exported, and what is to be recorded.
 
     Raises:
-        Conflict: `nothing-closed`: no segment was closed since; nothing was written.
+        Conflict: `nothing-closed`: no segment was closed since; nothing was written. `export-is-newer`: the folder
+            holds more than the witnesses cosigned so far.
         ExportRefused: `archive-unverified`, or as by `export`.
         LedgerUnavailable: the source cannot be read.
         OSError: the folder cannot be written.
     """
-    head = Checkpoint.parse(parse_note(await source.checkpoint()).text)
+    end = await witnessed(source) if asks_witnesses(await source.policy()) else None
+    head = Checkpoint.parse(parse_note(await source.checkpoint(end)).text)
     if head.size // WIDTH * WIDTH <= first:
-        raise Conflict("nothing-closed", f"Segments have {WIDTH} entries; none was closed since entry {first}.")
-    exported = await export(source, path, progress=progress)
+        raise Conflict("nothing-closed", _nothing(first, head.size, cosigned=end is not None))
+    exported = await export(source, path, end=end, progress=progress)
     wrong = verified(path)
     if wrong is not None:
         raise ExportRefused("archive-unverified", wrong)
     with Folder(path) as folder:
         return exported, _listed(folder, first, exported)
+
+
+def _nothing(first: int, size: int, *, cosigned: bool) -> str:
+    """Why no segment is left to archive."""
+    reach = f"{size} entries are cosigned" if cosigned else f"the log has {size} entries"
+    said = f"The log says that entries 0 to {first - 1} were archived" if first else "Nothing was archived yet"
+    return f"A segment is closed when its {WIDTH} entries are there. {said}; {reach}."
 
 
 def _listed(folder: Folder, first: int, exported: Exported) -> Segment:

@@ -100,7 +100,7 @@ class Batch:
 
     __slots__ = ("_arguments", "_places", "base", "head", "token", "units")
 
-    def __init__(self, units: Sequence[Unit], base: HeadRow, signer: Signer, *, turn: bool = False) -> None:
+    def __init__(self, units: Sequence[Unit], base: HeadRow, signer: Signer) -> None:
         self.units = tuple(units)
         self.base = base
         self.token = os.urandom(16)
@@ -124,7 +124,7 @@ class Batch:
         self._arguments: tuple[object, ...] = (
             *(base.size, self.token, b"\n".join(entries), b"".join(hashes), "\n".join(operations), "\n".join(kinds)),
             *_columns([node for node in nodes if not node.level % STRIDE], 3),
-            *(frontier.encode(), latest, root, note, key, turn),
+            *(frontier.encode(), latest, root, note, key),
         )
         if any(unit.standing or unit.creation or unit.evidence or unit.change or unit.consumption for unit in units):
             self._arguments += (
@@ -171,16 +171,16 @@ class Batch:
                 consumed.append((used.warrant, used.operation, used.constitution))
         return (*_columns(moved.values(), 7), *_columns(created, 5), *_columns(consumed, 3))
 
-    async def send(self, connection: asyncpg.Connection, seconds: float) -> Stale | Lost | None:
-        """Write the batch in one round trip; None when it stands.
+    async def send(self, connection: asyncpg.Connection, seconds: float, *, last: bool = False) -> Stale | Lost | None:
+        """Write the batch in one round trip; None when it stands. `last` gives the session's turn up if it stands.
 
         Raises:
             asyncpg.PostgresError: anything but lost units; whether it stands is unknown when the connection is gone.
             TimeoutError: no answer within `seconds`; whether it stands is unknown.
         """
-        sql = _APPEND if len(self._arguments) == _APPENDING else _COMMIT
+        sql = _APPEND if len(self._arguments) == _APPENDING - 1 else _COMMIT
         try:
-            stands = await connection.fetchval(sql, *self._arguments, timeout=seconds)
+            stands = await connection.fetchval(sql, last, *self._arguments, timeout=seconds)
         except asyncpg.PostgresError as error:
             if error.sqlstate != _LOSERS:
                 raise

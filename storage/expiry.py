@@ -22,22 +22,26 @@ ONE_AT_A_TIME: Final = 7525913
 
 _TERMINAL: Final = sorted(stage.value for stage in Stage if stage.terminal)
 _DUE: Final = text(
-    "SELECT e.digest, octet_length(e.body) AS bytes, max(r.days) AS days, min(u.class) AS class "
+    "WITH due AS (SELECT e.digest, octet_length(e.body) AS bytes, max(r.days) AS days, min(u.class) AS class, "
+    "min(e.created) AS created "
     "FROM evidence e JOIN evidence_use u USING (digest) "
     "LEFT JOIN unnest(CAST(:classes AS text[]), CAST(:days AS int[])) AS r(class, days) ON r.class = u.class "
     "LEFT JOIN operation o ON o.id = u.operation "
     "WHERE e.created < :youngest GROUP BY e.digest "
     "HAVING bool_and(r.days IS NOT NULL AND u.at < CAST(:now AS timestamptz) - make_interval(days => r.days)) "
     "AND bool_and(u.operation IS NULL OR coalesce(o.stage = ANY(CAST(:terminal AS text[])), false)) "
-    "ORDER BY days, min(e.created), e.digest LIMIT :most"
+    "ORDER BY days, min(e.created), e.digest LIMIT :most) "
+    "SELECT digest, bytes, days, class FROM due WHERE digest NOT IN (SELECT o_digest FROM "
+    "evidence_held(ARRAY(SELECT digest FROM due), true, NULL, NULL)) ORDER BY days, created, digest"
 )
-_HELD: Final = text("SELECT o_digest, o_why FROM evidence_held(CAST(:digests AS text[]), true, NULL)")
+_HELD: Final = text("SELECT o_digest, o_why FROM evidence_held(CAST(:digests AS text[]), true, NULL, NULL)")
 _INDEX: Final = text("SELECT evidence_index(:most)")
 _FORGET: Final = text("SELECT o_removed, o_kept FROM evidence_forget(:index)")
 _UNDONE: Final = text(
     "SELECT idx FROM ledger_leaf WHERE (kind = 'evidence.expired' OR (kind = 'personal.erased' AND "
     "jsonb_array_length(convert_from(entry, 'UTF8')::jsonb #> '{event,evidence}') > 0)) "
     "AND kind IN ('evidence.expired', 'personal.erased') "
+    "AND idx BETWEEN 0 AND (SELECT max(size) - 1 FROM ledger_checkpoint) "
     "AND NOT EXISTS (SELECT FROM evidence_done d WHERE d.idx = ledger_leaf.idx) ORDER BY idx LIMIT 1000"
 )
 _TRY: Final = text("SELECT pg_try_advisory_xact_lock(:lock)")
@@ -126,7 +130,11 @@ class Turn:
 
     async def __aenter__(self) -> bool:
         connection = await self._open.__aenter__()
-        return bool((await connection.execute(_TRY, {"lock": ONE_AT_A_TIME})).scalar_one())
+        try:
+            return bool((await connection.execute(_TRY, {"lock": ONE_AT_A_TIME})).scalar_one())
+        except BaseException as error:  # cancelled, perhaps: nobody else gives the connection back
+            await self._open.__aexit__(type(error), error, error.__traceback__)
+            raise
 
     async def __aexit__(self, *error: object) -> None:
         await self._open.__aexit__(None, None, None)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from operations.canonical import Digest, Record, sha256
-from operations.errors import Gone, NotFound
+from operations.errors import Conflict, Gone, LedgerCorrupt, NotFound
 from storage.extent import compare, edge, held_in, leads, parsed, partial_paths, same
 from storage.folder import Folder
 from storage.meaning import Meaning
@@ -32,6 +32,7 @@ from storage.verifier.tiles import (
     Tile,
     TileMalformed,
     bundles_of,
+    parse_bundle,
 )
 from storage.verifier.tree import inclusion_proof, leaf_hash
 
@@ -41,6 +42,8 @@ POLICY: Final = "policy"
 _NODES: Final = 4096
 """Subtrees that proofs of neighbours share and that are kept while proofs are made."""
 
+_UNKNOWN: Final = "No entry of the log says that it was deleted."
+
 AHEAD: Final = 4
 """Bundles that are asked for before they are needed; so many are held in memory."""
 
@@ -48,12 +51,23 @@ Progress = Callable[[str, int, int], None]
 """Is told what is done, how much of it, and how much there is of it."""
 
 
+class Missing(Record):
+    """A constitution or a plan that the source does not have any more, and why as far as it says."""
+
+    digest: Digest
+    kind: str
+    why: str
+
+
 class Exported(Record):
     """What an export did.
 
     Attributes:
-        missing: digests of constitutions and plans that the source does not have any more.
-        quorum: whether the witnesses that the policy asks for cosigned the checkpoint.
+        missing: what the entries name and the source does not have any more.
+        quorum: whether the witnesses that the policy asks for cosigned the checkpoint; None: it asks for none.
+        cosigned: the witnesses that did, by the policy's names.
+        witnesses: how many the policy knows.
+        lacking: what is missing for the quorum, as sentences.
     """
 
     origin: str
@@ -63,8 +77,11 @@ class Exported(Record):
     fetched: int
     written: int
     proofs: int
-    missing: tuple[Digest, ...]
-    quorum: bool
+    missing: tuple[Missing, ...]
+    quorum: bool | None
+    cosigned: tuple[str, ...]
+    witnesses: int
+    lacking: tuple[str, ...]
 
 
 def quiet(_what: str, _done: int, _of: int) -> None:
@@ -91,14 +108,20 @@ async def export(
 
     Raises:
         ExportRefused: the source does not extend the folder, or does not hold together; the folder is as it was.
-        Conflict: `export-in-progress`.
+        Conflict: `export-in-progress`, or `export-is-newer`: the folder holds more than the `end` that was asked for.
         NotFound: `ledger-not-begun` or `unknown-checkpoint`.
         LedgerUnavailable: the source cannot be read. Run it again: it goes on where it stopped.
         OSError: the folder cannot be written; as above.
     """
     with Folder(path) as folder:
         folder.sweep()
-        return await _Export(source, folder, trust, progress).run(end)
+        try:
+            return await _Export(source, folder, trust, progress).run(end)
+        except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            place = error.filename2 or error.filename
+            raise ExportRefused(
+                "copy-damaged", f"{place} is not what an export puts there: {error.strerror}."
+            ) from error
 
 
 class _Export:
@@ -110,15 +133,20 @@ class _Export:
         self._trust = trust
         self._progress = progress
         self._fetched = 0
-        self._missing: list[Digest] = []
+        self._missing: list[Missing] = []
 
     async def run(self, end: int | None) -> Exported:
         policy = await self._source.policy()
         trust = Trust(policy, self._trust)
         note = await self._source.checkpoint(end)
-        quorum, head = trust.judge(note)
+        judged = trust.judge(note)
+        quorum, head = judged.quorum_met, judged.checkpoint
         held = self._folder.read(CHECKPOINT, MAX_NOTE)
         old = held_in(held, self._folder)
+        if end is not None and head.size < old.size:
+            raise Conflict(
+                "export-is-newer", f"The folder holds {old.size} entries already, and {head.size} were asked for."
+            )
         compare(old, head)
         start = old.size // WIDTH * WIDTH
         if head.size > old.size:
@@ -148,7 +176,10 @@ class _Export:
             written=self._folder.written,
             proofs=proofs,
             missing=tuple(self._missing),
-            quorum=quorum,
+            quorum=quorum if trust.asks else None,
+            cosigned=tuple(each.witness.name for each in judged.witnesses if not each.ahead),
+            witnesses=trust.witnesses,
+            lacking=judged.missing,
         )
 
     async def _fetch(self, old: Checkpoint, head: Checkpoint, start: int, *, reuse: bool) -> None:
@@ -209,10 +240,12 @@ class _Export:
 
     async def _bundle(self, tile: Tile, *, reuse: bool) -> tuple[Tile, bytes, bool]:
         left = self._folder.read(tile.path, MAX_BUNDLE) if reuse else None
-        if left is not None:
+        if left is not None and _is_bundle(tile, left):
             return tile, left, True
         try:
             data = await self._source.bundle(tile.number, tile.width)
+        except LedgerCorrupt as error:
+            raise ExportRefused("source-corrupt", str(error)) from error
         except NotFound as error:
             raise ExportRefused(
                 "source-corrupt", f"The log has no {tile.path}, which its checkpoint covers."
@@ -274,7 +307,7 @@ class _Export:
         for digest in meaning.constitutions:
             await self._blob(f"constitutions/{digest}.md", digest, self._source.constitution)
         for digest in meaning.plans:
-            await self._blob(f"plans/{digest}.json", digest, self._source.plan)
+            await self._blob(f"plans/{digest}.json", digest, self._source.plan, meaning.deleted.get(digest))
         for index in meaning.rotations:
             try:
                 note = await self._source.checkpoint(index + 1)
@@ -289,14 +322,19 @@ class _Export:
         if not (self._folder.path / name).is_file():
             self._folder.put(name, note)
 
-    async def _blob(self, name: str, digest: Digest, fetch: Callable[[Digest], Awaitable[bytes]]) -> None:
+    async def _blob(
+        self, name: str, digest: Digest, fetch: Callable[[Digest], Awaitable[bytes]], deleted: str | None = None
+    ) -> None:
         if (self._folder.path / name).is_file():
             return
         try:
             data = await fetch(digest)
-        except (NotFound, Gone):
-            self._missing.append(digest)
+        except (NotFound, Gone) as error:
+            why = deleted or (" ".join(error.reasons) if isinstance(error, Gone) else _UNKNOWN)
+            self._missing.append(Missing(digest=digest, kind=name.partition("s/")[0], why=why))
             return
+        except LedgerCorrupt as error:
+            raise ExportRefused("source-corrupt", str(error)) from error
         if sha256(data) != digest:
             raise ExportRefused("source-corrupt", f"The log's {name} is not what its name says.")
         self._folder.put(name, data)
@@ -329,6 +367,15 @@ class _Export:
             index = name.removeprefix("proofs/").removesuffix(".tlog-proof")
             if index.isdecimal() and int(index) >= first and name not in proofs:
                 self._folder.remove(name)
+
+
+def _is_bundle(tile: Tile, data: bytes) -> bool:
+    """Whether what an interrupted run, or somebody else, left at a bundle's place is a bundle at all."""
+    try:
+        parse_bundle(data, tile.width)
+    except TileMalformed:
+        return False
+    return True
 
 
 class _LeftoversDiffer(Exception):

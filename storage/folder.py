@@ -6,6 +6,7 @@ removed by the next one.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -19,7 +20,9 @@ from storage.verifier.tiles import TileMalformed
 
 _DRAFT: Final = ".new-"
 _GROUP: Final = 256
-_MODE: Final = 0o644
+_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
+"""Entries name people and systems: not for everybody on the machine. The umask takes away more."""
 
 
 class Folder:
@@ -44,7 +47,7 @@ class Folder:
             Conflict: `export-in-progress`: another process writes into it.
             OSError: it cannot be made or entered.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
         self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,6 +68,8 @@ class Folder:
         place = self.path / name
         if self.holds(name, data):
             return
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "A folder lies where a file belongs", str(place))
         if not place.parent.is_dir():
             self._make(place.parent)
         draft = place.with_name(f"{_DRAFT}{secrets.token_hex(8)}")
@@ -128,7 +133,7 @@ class Folder:
         missing = [folder, *(parent for parent in folder.parents if parent.is_relative_to(self.path))]
         for each in reversed(missing):
             if not each.is_dir():
-                each.mkdir()
+                each.mkdir(_FOLDER_MODE)
                 self._touched.add(each.parent)
 
 

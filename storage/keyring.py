@@ -5,7 +5,7 @@ force is never decided here: the head of the stored log says it. So a rotation m
 opens the log next finds the key that the head names, and finishes what is unfinished.
 
 Files beside `ledger.key`: `.next-ID` made for a rotation and perhaps never used, `.retired-ID` about to be destroyed,
-`.history` the public keys that were in force before, `.rotating` the lock of who rotates.
+`.history` the public keys that were in force before, `.rotating.lock` the lock of who rotates.
 """
 
 import contextlib
@@ -224,7 +224,7 @@ class Keyring:
             LedgerUnavailable: the lock cannot be made.
         """
         try:
-            lock = locked(self._beside("rotating"))
+            lock = locked(self._beside("rotating.lock"))
         except OSError as error:
             raise LedgerUnavailable(f"the lock of rotations cannot be made: {error}") from error
         if lock is None:

@@ -6,6 +6,7 @@ happen; after a lost connection it may still turn out to be recorded, which read
 """
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ from storage.signer import Signer
 from storage.succession import Rotation
 from storage.writer import PATIENCE, Writer
 
+_GRACE: Final = 5.0
+"""Seconds that a closing ledger waits for readers."""
 _NOT_NOTED: Final = frozenset({"genesis", "key.rotated"})
 _SYSTEM: Final = Actor(principal="triad", branch=Branch.PEOPLE)
 
@@ -127,7 +130,9 @@ class Ledger(Leases):
         await self._rotations.close()
         await self._writer.close()
         await self._feed.close()
-        await self._pool.close()
+        with contextlib.suppress(TimeoutError):  # which ends the connections of those who still read
+            async with asyncio.timeout(_GRACE):
+                await self._pool.close()
 
     async def begin(self, genesis: e.Genesis, constitution_text: bytes) -> None:
         """Record entry 0, with the constitution's text as evidence; nothing happens when the ledger has begun.

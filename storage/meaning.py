@@ -18,12 +18,14 @@ class Meaning:
         rotations: indexes of the entries after which the log signs with another key.
         constitutions: digests of those in force, not taken yet.
         plans: digests of those proposed, not taken yet.
+        deleted: which entry says of a digest that what it names was deleted, and why, as a sentence.
     """
 
     decisions: "array[int]" = field(default_factory=lambda: array("Q"))
     rotations: list[int] = field(default_factory=list)
     constitutions: dict[Digest, None] = field(default_factory=dict)
     plans: dict[Digest, None] = field(default_factory=dict)
+    deleted: dict[Digest, str] = field(default_factory=dict)
     _last: object = None
 
     def add(self, index: int, entry: bytes) -> None:
@@ -50,10 +52,18 @@ class Meaning:
                 _note(self.plans, event.get("plan"))
             case "constitution.amended":
                 _note(self.constitutions, event.get("enacted"))
+            case "evidence.expired":
+                self._gone(index, event.get("digests"), "It expired")
+            case "personal.erased":
+                self._gone(index, event.get("evidence"), "It was erased as personal")
             case "key.rotated":
                 self.rotations.append(index)
             case _:
                 pass
+
+    def _gone(self, index: int, digests: object, how: str) -> None:
+        if isinstance(digests, list):
+            self.deleted.update((each, f"{how}: entry {index}.") for each in digests if isinstance(each, str))
 
 
 def _note(digests: dict[Digest, None], found: object) -> None:

@@ -197,6 +197,15 @@ class Reader:
             raise NotFound("unknown-checkpoint", "There is no checkpoint of that size.")
         return note
 
+    async def sizes_near(self, size: int) -> tuple[int, ...]:
+        """The sizes next below and next above that have a checkpoint, where there are any."""
+        rows = await self._fetch(
+            "(SELECT size FROM ledger_checkpoint WHERE size < $1 ORDER BY size DESC LIMIT 1) UNION ALL "
+            "(SELECT size FROM ledger_checkpoint WHERE size > $1 ORDER BY size LIMIT 1)",
+            size,
+        )
+        return tuple(row["size"] for row in rows)
+
     async def inclusion(self, index: int, size: int) -> list[bytes]:
         """The audit path of entry `index` in the tree of `size` entries.
 

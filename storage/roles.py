@@ -84,7 +84,7 @@ def role_statements(verifiers: Mapping[DatabaseRole, str]) -> tuple[str, ...]:
 def database_statements(database: str, *, template: str | None = None) -> tuple[str, ...]:
     """SQL that creates a database which only the four roles can enter, and only the owner can create objects in."""
     name = quoted(database)
-    copied = f" TEMPLATE {quoted(template)}" if template else ""
+    copied = f" TEMPLATE {quoted(template)} STRATEGY file_copy" if template else ""
     everyone = ", ".join(quoted(role) for role in DatabaseRole)
     return (
         f"CREATE DATABASE {name} OWNER {quoted(DatabaseRole.OWNER)}{copied}",

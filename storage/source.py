@@ -7,10 +7,10 @@ from typing import Final, Protocol
 from operations.canonical import Digest
 from operations.errors import NotFound, Refusal
 from storage.cosignatures import Peer, policy_text
-from storage.reader import Reader
-from storage.verifier.checkpoint import Checkpoint, NoteMalformed, NoteUnverified
-from storage.verifier.policy import Policy, PolicyMalformed
+from storage.verifier.checkpoint import NoteMalformed, NoteUnverified
+from storage.verifier.policy import NONE, Judged, Policy, PolicyMalformed
 from storage.verifier.tiles import HEIGHT, WIDTH, TileMalformed, parse_tile, root_of_edge
+from storage.witnessed import Witnessed
 
 WHY: Final = {
     "another-log": 4,
@@ -54,6 +54,9 @@ class Source(Protocol):
     async def plan(self, digest: Digest) -> bytes:
         """The canonical bytes of a plan."""
 
+    async def cosigned(self) -> bytes:
+        """The newest signed note that the log's own quorum of witnesses cosigned."""
+
 
 class LedgerSource:
     """The ledger's own database.
@@ -64,7 +67,7 @@ class LedgerSource:
         needed: how many of them a checkpoint needs.
     """
 
-    def __init__(self, reader: Reader, peers: Sequence[Peer] = (), needed: int = 0) -> None:
+    def __init__(self, reader: Witnessed, peers: Sequence[Peer] = (), needed: int = 0) -> None:
         self._reader = reader
         self.peers = tuple(peers)
         self.needed = needed
@@ -74,6 +77,15 @@ class LedgerSource:
         self.bundle = reader.bundle
         self.constitution = reader.evidence
         self.plan = reader.evidence
+
+    async def cosigned(self) -> bytes:
+        """The newest note with the quorum; the newest of all where no quorum is asked for."""
+        if not self.needed:
+            return await self._reader.checkpoint()
+        note = await self._reader.cosigned([peer.key for peer in self.peers], self.needed)
+        if note is None:
+            raise NotFound("unknown-checkpoint", "No checkpoint has the cosignatures that the policy asks for.")
+        return note
 
     async def policy(self) -> bytes:
         """Every key that the log ever signed with, and the witnesses."""
@@ -102,8 +114,18 @@ class Trust:
             raise ExportRefused("source-corrupt", f"The log's policy cannot be read: {error}.") from error
         self._demanded = own is not None
 
-    def judge(self, note: bytes) -> tuple[bool, Checkpoint]:
-        """Whether the quorum is met, and the checkpoint.
+    @property
+    def asks(self) -> bool:
+        """Whether a quorum of witnesses is asked for at all."""
+        return self._policy.quorum != NONE
+
+    @property
+    def witnesses(self) -> int:
+        """How many witnesses are known."""
+        return len(self._policy.witnesses)
+
+    def judge(self, note: bytes) -> Judged:
+        """Who signed, who cosigned, and whether that is enough.
 
         Raises:
             ExportRefused: `checkpoint-unsigned`, or `quorum-unmet` by a policy that the caller brought.
@@ -114,14 +136,42 @@ class Trust:
             raise ExportRefused("checkpoint-unsigned", f"A checkpoint is not to be trusted: {error}.") from error
         if self._demanded and not judged.quorum_met:
             raise ExportRefused("quorum-unmet", *judged.missing)
-        return judged.quorum_met, judged.checkpoint
+        return judged
 
     def meets(self, note: bytes) -> bool:
         """Whether a note is signed and its quorum is met."""
         try:
-            return self.judge(note)[0]
+            return self.judge(note).quorum_met
         except ExportRefused:
             return False
+
+
+async def witnessed(source: Source) -> int:
+    """Size of the newest checkpoint that the log's own quorum of witnesses cosigned.
+
+    Raises:
+        ExportRefused: `quorum-unmet`: none is, or the log asks for none; `source-corrupt`: it has no policy.
+        LedgerUnavailable: the source cannot be read.
+    """
+    trust = Trust(await source.policy(), None)
+    if not trust.asks:
+        raise ExportRefused("quorum-unmet", "The log's policy asks for no witness.")
+    try:
+        judged = trust.judge(await source.cosigned())
+    except NotFound as error:
+        raise ExportRefused("quorum-unmet", *error.reasons) from error
+    if not judged.quorum_met:
+        raise ExportRefused("quorum-unmet", *judged.missing)
+    return judged.checkpoint.size
+
+
+def asks_witnesses(policy: bytes) -> bool:
+    """Whether a policy asks for a quorum of witnesses.
+
+    Raises:
+        ExportRefused: `source-corrupt`: it is none.
+    """
+    return Trust(policy, None).asks
 
 
 async def root_at(source: Source, size: int, newest: int) -> bytes:

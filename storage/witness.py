@@ -25,8 +25,8 @@ from storage.verifier.checkpoint import (
     verify_note,
 )
 from storage.verifier.tree import HASH_SIZE, verify_consistency
-from storage.witness_keys import WitnessKey, load_keys, make_keys, store_keys
-from storage.witness_memory import Evidence, Memory
+from storage.witness_keys import WitnessKey, has_keys, load_keys, make_keys, store_keys
+from storage.witness_memory import Evidence, Finding, Memory, check_home, check_memory
 
 MAX_PROOF: Final = 63
 """Most lines of a consistency proof."""
@@ -54,10 +54,18 @@ class Decline(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cosigned:
-    """The checkpoint was cosigned: one signature line for each of the witness's keys."""
+    """The checkpoint was cosigned.
+
+    Attributes:
+        checkpoint: what was cosigned.
+        lines: one signature line for each of the witness's keys.
+        forked: whether the log signed another root of that size before, which nobody could prove then: that is kept as
+            evidence now.
+    """
 
     checkpoint: Checkpoint
     lines: str
+    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,8 @@ class Declined:
         origin: the log, where it is one that the witness knows.
         size: of the checkpoint, where it was signed.
         known: size of the last cosigned checkpoint, where the log and its signature are known.
-        kept: whether the request was kept as evidence just now.
+        forked: whether the log signed another root of that size too: then it betrays somebody, whatever the code.
+        kept: whether the checkpoint was kept as evidence just now.
     """
 
     code: Decline
@@ -78,6 +87,7 @@ class Declined:
     origin: str | None = None
     size: int | None = None
     known: int | None = None
+    forked: bool = False
     kept: bool = False
 
 
@@ -151,16 +161,26 @@ class Witness:
         """Make a witness in an empty home: memory first, then keys, so that a key never lacks its memory.
 
         Raises:
-            LedgerUnavailable: there is a witness already, or nothing can be written.
+            LedgerUnavailable: there is a witness already, perhaps one that lost its memory; others can write into the
+                home; or nothing can be written.
             NoteMalformed: the name cannot be a key name.
         """
         keys = make_keys(name, ml_dsa=ml_dsa)
+        if has_keys(home):
+            check_memory(home)
+            raise LedgerUnavailable(f"There is a key in {home} already. A witness keeps its key for life.")
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerUnavailable(f"{home} cannot be made: {error.strerror}") from error
+        check_home(home)
         memory = Memory.create(home, [key.public.text() for key in keys])
-        store_keys(home, keys)
+        try:
+            store_keys(home, keys)
+        except LedgerUnavailable:
+            if not has_keys(home):  # nobody has seen a key: the next try begins anew
+                memory.discard()
+            raise
         return cls(keys, memory)
 
     @classmethod
@@ -225,7 +245,7 @@ class Witness:
             )
 
     def evidence(self) -> tuple[Evidence, ...]:
-        """The refused requests that were kept, oldest first."""
+        """What logs signed that does not fit together, oldest first."""
         with self._turn, self._memory.transaction():
             return self._memory.evidence()
 
@@ -242,45 +262,49 @@ class Witness:
         except NoteMalformed as error:
             return Declined(Decline.MALFORMED, f"The request cannot be read: {error}.")
         with self._turn, self._memory.transaction():
-            answer = self._judged(asked, head, body, at)
-            if answer is None:
-                self._memory.remember(head, at)
-        if answer is not None:
+            answer = self._judged(asked, head, at)
+        if isinstance(answer, Declined):
             return answer
         made = (key.cosign(head, at) for key in self._keys)
-        return Cosigned(head, "".join(line.line() for line in made if line is not None))
+        return Cosigned(head, "".join(line.line() for line in made if line is not None), answer)
 
-    def _judged(self, asked: AddCheckpoint, head: Checkpoint, body: bytes, at: int) -> Declined | None:
-        """Why not, or None: cosign it."""
+    def _judged(self, asked: AddCheckpoint, head: Checkpoint, at: int) -> Declined | bool:
+        """Why not; otherwise it is remembered as cosigned, and whether that shows a fork."""
         origin = head.origin
         keys = self._memory.keys(origin)
         if not keys:
             return Declined(Decline.UNKNOWN_LOG, "This witness does not know that log.")
         try:
-            verify_note(asked.note, *keys)
+            signed = verify_note(asked.note, *keys).encode()
         except (NoteUnverified, NoteMalformed):
             return Declined(Decline.NOT_SIGNED, "No trusted key of the log signed the checkpoint.", origin)
         latest = self._memory.latest(origin)
-        wrong = self._inconsistent(asked, head, latest)
+        wrong = _inconsistent(asked, head, latest)
         if wrong is None:
-            return None
-        code, reason, betrays = wrong
-        piece = Evidence(origin, code.value, head.size, latest.size, at, body)
-        kept = betrays and self._memory.keep(piece)
-        return Declined(code, reason, origin, head.size, latest.size, kept)
+            return self._memory.remember(head, at, signed)
+        code, reason = wrong
+        against = self._memory.contradicted(head)
+        kept = False
+        if against is not None:
+            kept = self._memory.keep(
+                Evidence(Finding.FORK, origin, head.size, head.root, latest.size, at, signed, against)
+            )
+        elif code is Decline.NOT_CONSISTENT and head.size > latest.size > 0:
+            kept = self._memory.keep(Evidence(Finding.UNPROVED, origin, head.size, head.root, latest.size, at, signed))
+        return Declined(code, reason, origin, head.size, latest.size, against is not None, kept)
 
-    def _inconsistent(
-        self, asked: AddCheckpoint, head: Checkpoint, latest: Checkpoint
-    ) -> tuple[Decline, str, bool] | None:
-        """What does not agree with what was cosigned, and whether it tells against the log; None: it all does."""
-        if asked.old > head.size:
-            return Decline.OLD_BEYOND_SIZE, "The old size is larger than the checkpoint's.", False
-        cosigned = self._memory.root(head.origin, head.size)
-        forked = cosigned is not None and cosigned != head.root
-        if asked.old != latest.size:
-            return Decline.OTHER_SIZE, "The last cosigned checkpoint has another size.", forked
-        if head.size == latest.size and head.root != latest.root:
-            return Decline.FORK, "A checkpoint of that size and another root was cosigned before.", True
-        if not verify_consistency(latest.size, latest.root, head.size, head.root, asked.proof):
-            return Decline.NOT_CONSISTENT, "The proof does not show that it extends the last cosigned checkpoint.", True
-        return None
+
+def _inconsistent(asked: AddCheckpoint, head: Checkpoint, latest: Checkpoint) -> tuple[Decline, str] | None:
+    """Why a request does not lead on from the last cosigned checkpoint; None: it does.
+
+    That a proof is wrong tells nothing against the log: anybody can send its checkpoint with any proof.
+    """
+    if asked.old > head.size:
+        return Decline.OLD_BEYOND_SIZE, "The old size is larger than the checkpoint's."
+    if asked.old != latest.size:
+        return Decline.OTHER_SIZE, "The last cosigned checkpoint has another size."
+    if head.size == latest.size and head.root != latest.root:
+        return Decline.FORK, "A checkpoint of that size and another root was cosigned before."
+    if not verify_consistency(latest.size, latest.root, head.size, head.root, asked.proof):
+        return Decline.NOT_CONSISTENT, "The proof does not show that it extends the last cosigned checkpoint."
+    return None

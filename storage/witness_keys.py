@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from operations.errors import LedgerUnavailable
@@ -83,10 +84,22 @@ def store_keys(home: Path, keys: Sequence[WitnessKey]) -> None:
     Raises:
         LedgerUnavailable: there are keys already, or they cannot be written.
     """
-    if present := [path for path in (home / ED25519_FILE, home / ML_DSA_FILE) if path.exists()]:
-        raise LedgerUnavailable(f"{present[0]} is there already. A witness keeps its key for life.")
-    for key in reversed(keys):  # the key without which there is no witness comes last
-        _write(home / (ED25519_FILE if key.public.kind == ED25519_V1 else ML_DSA_FILE), key.text())
+    if has_keys(home):
+        raise LedgerUnavailable(f"There is a key in {home} already. A witness keeps its key for life.")
+    classic, *further = keys
+    try:
+        for key in further:
+            _write(home / ML_DSA_FILE, key.text())
+        _write(home / ED25519_FILE, classic.text())  # the key without which there is no witness comes last
+    except LedgerUnavailable:
+        if not (home / ED25519_FILE).exists():
+            (home / ML_DSA_FILE).unlink(missing_ok=True)
+        raise
+
+
+def has_keys(home: Path) -> bool:
+    """Whether there is a key of a witness in `home`."""
+    return any((home / name).exists() for name in (ED25519_FILE, ML_DSA_FILE))
 
 
 def load_keys(home: Path) -> tuple[WitnessKey, ...]:
@@ -95,8 +108,10 @@ def load_keys(home: Path) -> tuple[WitnessKey, ...]:
     Raises:
         LedgerUnavailable: there is no witness here, others can read a key, or it is none.
     """
-    if not (home / ED25519_FILE).exists():
+    if not has_keys(home):
         raise LedgerUnavailable(f"There is no witness in {home}. `triad witness init` makes one.")
+    if not (home / ED25519_FILE).exists():
+        raise LedgerUnavailable(f"{home / ED25519_FILE} is missing; put it back, or retire this witness.")
     paths = [path for path in (home / ED25519_FILE, home / ML_DSA_FILE) if path.exists()]
     keys = tuple(_read(path) for path in paths)
     if len({key.public.name for key in keys}) != 1:
@@ -157,8 +172,12 @@ def _private(data: bytes) -> "Ed25519PrivateKey | MLDSA44PrivateKey":
 
 
 def _ml_dsa(seed: bytes) -> "MLDSA44PrivateKey":
+    missing = "The installed `cryptography` has no ML-DSA-44. Install one that has, or go without that key."
     if not HAS_ML_DSA:
-        raise LedgerUnavailable("The installed `cryptography` has no ML-DSA-44.")
+        raise LedgerUnavailable(missing)
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey  # noqa: PLC0415 - see above
 
-    return MLDSA44PrivateKey.from_seed_bytes(seed)
+    try:
+        return MLDSA44PrivateKey.from_seed_bytes(seed)
+    except UnsupportedAlgorithm as error:  # built against an OpenSSL that has none
+        raise LedgerUnavailable(missing) from error

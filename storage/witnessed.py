@@ -118,7 +118,7 @@ class Turn:
             return False
         self._connection = connection
         try:
-            self._taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)
+            self._taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK, timeout=10)
         except BROKEN:
             self._taken = False
         if not self._taken:

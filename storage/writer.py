@@ -18,9 +18,8 @@ from operations.errors import LedgerCorrupt, LedgerUnavailable, TriadError
 from storage.batch import Batch, HeadRow, Lost, Stale
 from storage.draft import Unit
 from storage.engine import BROKEN, is_lost
-from storage.nodes import read_nodes
+from storage.extension import await_turn, prove
 from storage.signer import Signer
-from storage.verifier import tree
 from storage.waiting import BATCH_ENTRIES, Waiting, failed, fitting
 
 SPLIT: Final = 24
@@ -31,6 +30,9 @@ UNIT_SECONDS: Final = 30e-6
 
 PATIENCE: Final = 10.0
 """Seconds the writer tries to reach the database before those who wait are told that nothing was recorded."""
+
+TURN: Final = 0.005
+"""Seconds after which a process that others write beside gives its turn up, although more of its own units wait."""
 
 _LET_GO: Final = "SELECT pg_advisory_unlock_all()"
 
@@ -62,6 +64,7 @@ class Writer:
         self._head: HeadRow | None = None
         self._task: asyncio.Task[None] | None = None
         self._contested = False
+        self._turn_ends: float | None = None
         self._commit_seconds = 0.0
         self._ahead: Batch | None = None
         self._standing: Batch | None = None
@@ -78,7 +81,7 @@ class Writer:
         connection = await self._reconnect(time.monotonic() + self._patience)
         try:
             self._head = HeadRow.of(await connection.fetchrow("SELECT * FROM ledger_lock()", timeout=self._patience))
-            await self._prove(connection, self._head)
+            await prove(connection, self._signer, self._head)
             if self._head.key:
                 self._signer.use(self._head.key)
         except BROKEN as error:
@@ -167,6 +170,8 @@ class Writer:
                 unknown.__cause__ = error
                 self._fail(units, unknown)
                 await self._disconnect()
+            if not self._waiting.gathered():
+                await self._let_go()
 
     async def _write(self, units: list[Unit], ahead: Batch | None = None) -> None:
         """Record or answer every one of these units; `ahead` is what they were composed to while others travelled.
@@ -216,8 +221,8 @@ class Writer:
         """Send them by the cheapest of the ways that are safe here."""
         if head is None or not head.size or any(unit.change or unit.halting for unit in units):
             return await self._send_locked(connection, units, doubts)
-        if self._contested and not doubts:
-            return await self._send_in_turn(connection, units, head, doubts)
+        if self._contested and self._turn_ends is None and not doubts:
+            head = await self._take_turn(connection, head)
         return await self._send(connection, units, head, doubts, composed)
 
     async def _send(
@@ -234,24 +239,31 @@ class Writer:
                 return None
             batch = Batch(units, head, self._signer)
         doubts.append(batch)
-        begun = time.monotonic()
-        if self._standing is None and not self._waiting.gathered():
-            sent = await batch.send(connection, self._patience)
+        more, begun = self._waiting.gathered(), time.monotonic()
+        goes_on = more > 0 or self._standing is not None  # those who are told now may have more
+        last = self._turn_ends is not None and (begun >= self._turn_ends or not goes_on)
+        if self._standing is None and (last or not more):
+            sent = await batch.send(connection, self._patience, last=last)
         else:
-            sent = await self._send_and_compose(connection, batch)
+            sent = await self._send_and_compose(connection, batch, last=last)
         doubts.pop()
         self._commit_seconds += (time.monotonic() - begun - self._commit_seconds) / 8
         if sent is None:
+            if last:
+                self._turn_ends = None
             self._stands(batch)
         return sent
 
-    async def _send_and_compose(self, connection: asyncpg.Connection, batch: Batch) -> Stale | Lost | None:
-        sending = asyncio.create_task(batch.send(connection, self._patience))
+    async def _send_and_compose(
+        self, connection: asyncpg.Connection, batch: Batch, *, last: bool
+    ) -> Stale | Lost | None:
+        """Send it, tell those of the batch before meanwhile, and compose what follows unless the turn ends with it."""
+        sending = asyncio.create_task(batch.send(connection, self._patience, last=last))
         ahead = None
         try:
             self._settle()
             await asyncio.sleep(0)  # it leaves now; those who were just settled may queue their next
-            ahead = self._composed(batch)
+            ahead = None if last else self._composed(batch)
             sent = await sending
             if sent is None:
                 self._ahead, ahead = ahead, None
@@ -275,41 +287,32 @@ class Writer:
             self._waiting.put_back(units)
             return None
 
-    async def _send_in_turn(
-        self, connection: asyncpg.Connection, units: list[Unit], known: HeadRow, doubts: list[Batch]
-    ) -> Stale | Lost | None:
-        """Wait for this session's turn, compose over the head as it is then, and give the turn up with the commit.
+    async def _take_turn(self, connection: asyncpg.Connection, known: HeadRow) -> HeadRow:
+        """Wait for this session's turn at the lock, and prove the head as it is then.
 
-        That is two round trips where others write too, and no more units that have to be composed twice.
+        The turn lasts for as many batches as are ready within `TURN`, and ends with the commit of the last of them.
+        The lock is handed on in the order of asking, so nobody waits longer than the others' turns.
         """
         try:
-            row = await connection.fetchrow("SELECT * FROM ledger_turn($1)", known.size, timeout=self._patience)
-            head = HeadRow.of(row)
-            if row["o_leaves"] is None:
-                await self._prove(connection, head)
-            else:
-                self._signer.follow(known.frontier, _hashes(row["o_leaves"]), head.size, head.root)
-            self._head = head
-            self._contested = head.size != known.size
-            sent: Lost | Stale | None = None
-            if units := fitting(units, head):
-                batch = Batch(units, head, self._signer, turn=True)
-                doubts.append(batch)
-                sent = await batch.send(connection, self._patience)
-                doubts.pop()
-            if not units or sent is not None:
+            head = await await_turn(connection, self._signer, known, self._patience)
+        except BaseException:  # whatever happened: the session's lock must not outlive it
+            await self._disconnect()
+            raise
+        self._turn_ends = time.monotonic() + TURN
+        self._contested = head.size != known.size
+        self._head = head if self._contested else known
+        return self._head
+
+    async def _let_go(self) -> None:
+        """Give up a turn that no batch ended, unless the next batch is ready."""
+        if self._turn_ends is None or self._ahead is not None:
+            return
+        connection, self._turn_ends = self._connection, None
+        if connection is not None:
+            try:
                 await connection.execute(_LET_GO, timeout=self._patience)
-        except asyncpg.PostgresError as error:
-            if is_lost(error):
-                raise
-            await connection.execute(_LET_GO, timeout=self._patience)
-            raise
-        except BaseException:
-            await self._disconnect()  # whatever stands or not: the session's lock must not outlive this
-            raise
-        if units and sent is None:
-            self._stands(batch)
-        return sent
+            except BROKEN:
+                await self._disconnect()
 
     async def _send_locked(
         self, connection: asyncpg.Connection, units: list[Unit], doubts: list[Batch]
@@ -317,7 +320,7 @@ class Writer:
         """Hold the lock, settle what is in doubt, then compose over the head as it is: nobody can come between."""
         async with connection.transaction():
             head = HeadRow.of(await connection.fetchrow("SELECT * FROM ledger_lock()", timeout=self._patience))
-            await self._prove(connection, head)
+            await prove(connection, self._signer, head)
             for doubt in doubts:
                 if await doubt.stands(connection):
                     self._head = head
@@ -364,16 +367,6 @@ class Writer:
             batch.settle()
             self._committed(batch.head.size)
 
-    async def _prove(self, connection: asyncpg.Connection, head: HeadRow) -> None:
-        """Check that the stored head extends the last checkpoint this process knows of."""
-        known, root = self._signer.head, head.root
-        if (known.size, known.root) == (head.size, root):
-            return
-        wanted = tree.consistency_nodes(known.size, head.size) if known.size <= head.size else []
-        nodes = await read_nodes(connection, wanted)
-        proof = tree.consistency_proof(known.size, head.size, nodes.get_node) if wanted else []
-        self._signer.check_extends(head.size, root, proof)
-
     async def _reconnect(self, deadline: float) -> asyncpg.Connection:
         pause = 0.05
         while True:
@@ -389,11 +382,7 @@ class Writer:
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        self._head = None
+        self._head = self._turn_ends = None
         if connection is not None:
             connection.terminate()
             await asyncio.sleep(0)  # lets the transport close
-
-
-def _hashes(joined: bytes) -> list[bytes]:
-    return [joined[at : at + tree.HASH_SIZE] for at in range(0, len(joined), tree.HASH_SIZE)]

@@ -1,18 +1,45 @@
 """Every way to break a rule of the ledger, one function each, and the rule that it breaks."""
 
+import re
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Final, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 from operations import events as e
 from operations.canonical import sha256
 from operations.evidence import Effect
-from operations.model import Authority, Branch, OperationType, PrincipalKind, Role, Ruling, RunMode, Step
+from operations.model import (
+    Authority,
+    Branch,
+    OperationType,
+    Principal,
+    PrincipalKind,
+    Role,
+    Ruling,
+    RunMode,
+    Step,
+    agent_principal,
+)
 from operations.stages import Stage
 from storage.entry import MAX_ENTRY, Entry
 from storage.verifier.checkpoint import VerifierKey
 from storage.verifier.rules import Rule
-from tests.logbook import ADA, AGENTS, DO, DOCUMENT, KEY, LAW, NEW_LAW, ORIGIN, UNDO, Logbook, ident, person, step_of
+from tests.logbook import (
+    ADA,
+    AGENTS,
+    DO,
+    DOCUMENT,
+    KEY,
+    LAW,
+    NEW_LAW,
+    ORIGIN,
+    REQUEST,
+    UNDO,
+    Logbook,
+    ident,
+    person,
+    step_of,
+)
 
 Breach = Callable[[Logbook], object]
 
@@ -184,7 +211,7 @@ def a_move_of_an_operation_that_ended(book: Logbook) -> None:
 def a_step_that_is_done_is_said_to_be_skipped(book: Logbook) -> None:
     op = book.until(Stage.RUNNING)
     book.step(op, 1)
-    book.add(e.StepSkipped(step=1, reasons=("Optional.",)), Branch.EXECUTIVE, AGENTS[Branch.EXECUTIVE], op)
+    book.skip(op, 1)
 
 
 @breach(Rule.MOVE)
@@ -514,14 +541,16 @@ def a_rollback_ends_with_an_open_intent(book: Logbook) -> None:
 @breach(Rule.VERDICT)
 def a_verdict_passes_what_the_evaluator_did_not(book: Logbook) -> None:
     op = book.until(Stage.EXECUTED)
-    book.check(op, 1)
+    for number in (1, 2):
+        book.check(op, number)
     book.verdict(op, judged_passed=False)
 
 
 @breach(Rule.VERDICT)
 def a_verdict_passes_what_the_checks_did_not(book: Logbook) -> None:
     op = book.until(Stage.EXECUTED)
-    book.check(op, 1, passed=False)
+    for number in (1, 2):
+        book.check(op, number, passed=number == 2)
     book.verdict(op, passed=True)
 
 
@@ -529,7 +558,7 @@ def a_verdict_passes_what_the_checks_did_not(book: Logbook) -> None:
 def a_verdict_says_that_failed_checks_passed(book: Logbook) -> None:
     op = book.until(Stage.EXECUTED)
     book.check(op, 1, passed=False)
-    book.verdict(op, checks_passed=True, passed=True)
+    book.verdict(op, checks_passed=True, passed=True, rollback=False)
 
 
 @breach(Rule.CHECKS)
@@ -541,7 +570,7 @@ def a_verdict_counts_checks_that_are_not_recorded(book: Logbook) -> None:
 
 @breach(Rule.CHECKS)
 def a_verdict_passes_without_any_check(book: Logbook) -> None:
-    book.verdict(book.until(Stage.EXECUTED), checks_passed=True, passed=True)
+    book.verdict(book.until(Stage.EXECUTED), checks_passed=True, passed=True, rollback=False)
 
 
 @breach(Rule.RULING)
@@ -679,9 +708,9 @@ def escalated(book: Logbook) -> str:
     return op
 
 
-def started(book: Logbook, *steps: Step) -> str:
+def started(book: Logbook, *steps: Step, **request: Any) -> str:
     """An operation that runs a plan whose body is given."""
-    op = book.request()
+    op = book.request(**request)
     book.plan_of(op, *steps)
     book.approve(op)
     book.approved(op)
@@ -823,7 +852,7 @@ def another_playbook_than_planned(book: Logbook) -> None:
 
 @breach(Rule.PLAN)
 def another_system_than_planned(book: Logbook) -> None:
-    op = started(book)
+    op = started(book, asked={"systems": ("shop-logs", "bank-logs")})
     book.intent(op, book.warrant(op, 1, system="bank-logs"), system="bank-logs")
 
 
@@ -1328,3 +1357,425 @@ def an_entrys_kind_is_not_its_events(book: Logbook) -> None:
 def an_entry_spells_out_what_is_absent(book: Logbook) -> None:
     raw(book, '"index":1', '"index":1,"aa":null')
     book.entries[-1] = book.entries[-1].replace(b',"aa":null', b"").replace(b'"origin":', b'"model":null,"origin":')
+
+
+# Who may record what, and as whom.
+
+
+def said(book: Logbook, event: e.Event, branch: Branch, principal: str, op: str | None = None) -> None:
+    book.add(event, branch, principal, op)
+
+
+def verdict_by(book: Logbook, principal: str) -> None:
+    op = book.until(Stage.EXECUTED)
+    for number in (1, 2):
+        book.check(op, number)
+    verdict = e.VerdictGiven(
+        passed=True, checks_passed=True, judged_passed=True, checks=2, rollback=False, reasons=("Mine.",)
+    )
+    said(book, verdict, Branch.JUDICIAL, principal, op)
+
+
+@breach(Rule.BRANCH)
+def the_requester_gives_the_verdict(book: Logbook) -> None:
+    verdict_by(book, ADA.id)
+
+
+@breach(Rule.BRANCH)
+def the_executives_agent_gives_the_verdict(book: Logbook) -> None:
+    verdict_by(book, "agent:executive")
+
+
+@breach(Rule.BRANCH)
+def code_gives_the_verdict(book: Logbook) -> None:
+    verdict_by(book, "triad")
+
+
+@breach(Rule.BRANCH)
+def the_requester_assents_for_the_crown(book: Logbook) -> None:
+    op = book.until(Stage.PLANNED, assent=True)
+    said(book, e.RulingGiven(ruling=Ruling.ASSENT, plan=book.in_hand(op), reasons=("I.",)), Branch.CROWN, ADA.id, op)
+
+
+@breach(Rule.BRANCH)
+def the_executives_agent_assents_for_the_crown(book: Logbook) -> None:
+    op = book.until(Stage.PLANNED, assent=True)
+    event = e.RulingGiven(ruling=Ruling.ASSENT, plan=book.in_hand(op), reasons=("I.",))
+    said(book, event, Branch.CROWN, "agent:executive", op)
+
+
+@breach(Rule.BRANCH)
+def the_requester_records_that_it_is_approved(book: Logbook) -> None:
+    op = book.until(Stage.PLANNED)
+    approval = book.approve(op)
+    event = e.OperationApproved(plan=book.in_hand(op), approvals=(approval,), reasons=(), articles=())
+    said(book, event, Branch.LEGISLATIVE, ADA.id, op)
+
+
+@breach(Rule.BRANCH)
+def an_agent_records_that_it_is_approved(book: Logbook) -> None:
+    op = book.until(Stage.PLANNED)
+    approval = book.approve(op)
+    event = e.OperationApproved(plan=book.in_hand(op), approvals=(approval,), reasons=(), articles=())
+    said(book, event, Branch.LEGISLATIVE, "agent:legislative", op)
+
+
+@breach(Rule.BRANCH)
+def the_requester_issues_a_warrant(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.warrant(op, 1)
+    entry = Entry.decode(book.entries[-1])
+    book.entries[-1] = entry.model_copy(update={"principal": ADA.id}).encode()
+
+
+@breach(Rule.BRANCH)
+def the_requester_starts_it(book: Logbook) -> None:
+    op = book.until(Stage.APPROVED)
+    said(book, e.OperationStarted(plan=book.in_hand(op), epoch=1), Branch.PEOPLE, ADA.id, op)
+
+
+@breach(Rule.BRANCH)
+def the_requester_ends_the_rollback(book: Logbook) -> None:
+    op = book.until(Stage.ROLLING_BACK)
+    for number in (2, 1):
+        book.step(op, number, UNDO)
+    for number in (2, 1):
+        book.check(op, number, UNDO)
+    said(book, e.RollbackDone(restored=True, reasons=("Done.",)), Branch.PEOPLE, ADA.id, op)
+
+
+@breach(Rule.BRANCH)
+def an_agent_requests_an_operation(book: Logbook) -> None:
+    agent = agent_principal(Branch.EXECUTIVE)
+    said(book, e.OperationRequested(request=REQUEST, requester=agent), Branch.EXECUTIVE, agent.id, ident(1))
+
+
+@breach(Rule.BRANCH)
+def an_agent_cancels_an_operation(book: Logbook) -> None:
+    op = book.request()
+    said(book, e.OperationCancelled(by="agent:executive", reason="No."), Branch.EXECUTIVE, "agent:executive", op)
+
+
+@breach(Rule.BRANCH)
+def an_agent_halts_everything(book: Logbook) -> None:
+    said(book, e.CrownHalted(by="agent:executive", reason="Stop."), Branch.EXECUTIVE, "agent:executive")
+
+
+@breach(Rule.BRANCH)
+def an_agent_makes_a_key(book: Logbook) -> None:
+    event = e.KeyCreated(subject="ada", roles=(Role.ADMIN,), fingerprint="0" * 16)
+    said(book, event, Branch.EXECUTIVE, "agent:executive")
+
+
+@breach(Rule.BRANCH)
+def an_agent_speaks_for_another_branch(book: Logbook) -> None:
+    said(book, e.AccessDenied(action="halt", code="no", reasons=()), Branch.JUDICIAL, "agent:executive")
+
+
+@breach(Rule.BRANCH)
+def another_branchs_model_is_said_to_have_failed(book: Logbook) -> None:
+    event = e.AgentDegraded(role=Branch.CROWN, model="m", fallback="rules/offline-1", code="down")
+    said(book, event, Branch.EXECUTIVE, "triad", book.request())
+
+
+@breach(Rule.BRANCH)
+def the_genesis_is_an_agents(book: Logbook) -> None:
+    book.entries.clear()
+    said(book, e.Genesis(policies=(), keys=(KEY.text(),), code_version="1"), Branch.EXECUTIVE, "agent:executive")
+
+
+@breach(Rule.PERSON)
+def the_scheduler_approves(book: Logbook) -> None:
+    book.approve(book.until(Stage.PLANNED), "scheduler")
+
+
+@breach(Rule.PERSON)
+def an_approvers_person_is_an_agent(book: Logbook) -> None:
+    book.approve(book.until(Stage.PLANNED), "dana", person="agent:crown")
+
+
+@breach(Rule.PERSON)
+def an_approvers_person_is_the_scheduler(book: Logbook) -> None:
+    book.approve(book.until(Stage.PLANNED), "dana", person="scheduler")
+
+
+@breach(Rule.IDENTITY)
+def an_approver_becomes_somebody_else(book: Logbook) -> None:
+    book.until(Stage.COMPLETED)
+    book.approve(book.until(Stage.PLANNED), "dana", person="somebody")
+
+
+@breach(Rule.IDENTITY)
+def a_requesters_service_approves_as_a_person_of_its_own(book: Logbook) -> None:
+    service = Principal(id="dana.bot", kind=PrincipalKind.SERVICE, person="dana")
+    book.request(requester=service)
+    op = book.until(Stage.PLANNED, quorum=2)
+    book.approve(op, "dana")
+    book.approve(op, "dana.bot")
+
+
+@breach(Rule.RATIFIED)
+def who_declared_an_emergency_ratifies_it_as_somebody_else(book: Logbook) -> None:
+    op = book.request(emergency=True)
+    book.add(e.OperationCancelled(by="ada", reason="Over."), Branch.PEOPLE, "ada", op)
+    book.ratify(op, ADA.id, person="rita")
+
+
+@breach(Rule.APPROVAL)
+def somebody_withdraws_anothers_approval(book: Logbook) -> None:
+    op = book.until(Stage.PLANNED, quorum=2)
+    book.approve(op, "eve")
+    given = book.approve(op, "dana")
+    event = e.ApprovalWithdrawn(approval=given, plan=book.in_hand(op), approver="eve", reason="No.")
+    book.add(event, Branch.PEOPLE, "eve", op)
+
+
+# What was done before it is said to have passed.
+
+
+@breach(Rule.CHECKS)
+def a_check_passes_of_a_step_that_never_ran(book: Logbook) -> None:
+    op = started(book)
+    book.finish(op, "stopped")
+    book.check(op, 1)
+
+
+@breach(Rule.CHECKS)
+def a_check_passes_of_a_step_that_failed(book: Logbook) -> None:
+    op = started(book)
+    book.step(op, 1)
+    book.step(op, 2, kind="failed")
+    book.finish(op, "failed")
+    book.check(op, 1)
+    book.check(op, 2)
+
+
+@breach(Rule.CHECKS)
+def a_check_passes_of_a_step_that_is_not_there(book: Logbook) -> None:
+    book.check(book.until(Stage.EXECUTED), 99)
+
+
+@breach(Rule.CHECKS)
+def a_check_fails_of_a_step_that_the_plan_does_not_have(book: Logbook) -> None:
+    op = started(book)
+    book.finish(op, "stopped")
+    book.check(op, 3, passed=False)
+
+
+@breach(Rule.CHECKS)
+def an_undo_is_checked_that_did_not_happen(book: Logbook) -> None:
+    book.check(book.until(Stage.ROLLING_BACK), 2, UNDO)
+
+
+@breach(Rule.CHECKS)
+def a_step_without_a_check_passes_where_the_plan_is_not_given(book: Logbook) -> None:
+    op = book.until(Stage.EXECUTED)
+    book.check(op, 1)
+    book.verdict(op)
+
+
+@breach(Rule.VERDICT)
+def a_run_that_was_stopped_passes(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.step(op, 1)
+    book.finish(op, "stopped")
+    book.check(op, 1)
+    book.verdict(op)
+
+
+@breach(Rule.VERDICT)
+def a_verdict_sends_back_what_changed_nothing(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.finish(op, "stopped")
+    book.check(op, 1, passed=False)
+    book.verdict(op)
+
+
+@breach(Rule.VERDICT)
+def a_verdict_keeps_what_can_be_undone_and_did_not_pass(book: Logbook) -> None:
+    op = started(book)
+    for number in (1, 2):
+        book.step(op, number)
+    book.finish(op)
+    for number in (1, 2):
+        book.check(op, number, passed=number == 1)
+    book.verdict(op, rollback=False)
+
+
+@breach(Rule.FINISHED)
+def a_run_failed_in_which_nothing_failed(book: Logbook) -> None:
+    book.finish(book.until(Stage.RUNNING), "failed")
+
+
+@breach(Rule.FINISHED)
+def a_run_stopped_in_which_a_step_failed(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.step(op, 1, kind="failed")
+    book.finish(op, "stopped")
+
+
+@breach(Rule.FINISHED)
+def a_run_stopped_though_the_whole_plan_was_done(book: Logbook) -> None:
+    op = started(book)
+    for number in (1, 2):
+        book.step(op, number)
+    book.finish(op, "stopped")
+
+
+@breach(Rule.RESTORED)
+def restored_with_fewer_checks_than_steps(book: Logbook) -> None:
+    op = book.until(Stage.ROLLING_BACK)
+    for number in (2, 1):
+        book.step(op, number, UNDO)
+    book.check(op, 1, UNDO)
+    book.undone(op)
+
+
+@breach(Rule.PLAN)
+def a_warrant_for_a_system_that_nobody_named(book: Logbook) -> None:
+    book.warrant(book.until(Stage.RUNNING), 1, system="bank-logs")
+
+
+@breach(Rule.PLAN, back=1)
+def a_step_is_of_another_effect_when_it_is_tried_again(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.step(op, 1, kind="failed", effect=Effect.ONCE_BLIND)
+    book.step(op, 1, effect=Effect.IDEMPOTENT)
+
+
+@breach(Rule.WARRANT_USED)
+def a_step_begins_with_a_warrant_that_was_refused(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    warrant = book.warrant(op, 1)
+    event = e.WarrantDenied(
+        warrant=warrant, step=1, attempt=1, direction=DO, system="shop-logs", code="no", reasons=("No.",)
+    )
+    book.add(event, Branch.EXECUTIVE, "triad", op)
+    book.intent(op, warrant)
+
+
+@breach(Rule.KEY)
+def the_genesis_names_its_key_as_another_logs(book: Logbook) -> None:
+    book.entries.clear()
+    keys = (VerifierKey("other.example/log", KEY.public).text(),)
+    book.key = VerifierKey("other.example/log", KEY.public)
+    book.add(e.Genesis(policies=(), keys=keys, code_version="1"), Branch.PEOPLE, "triad")
+    book.key = KEY
+
+
+# When it may start.
+
+
+@breach(Rule.STARTED)
+def a_start_before_its_time(book: Logbook) -> None:
+    op = book.request(asked={"scheduled_time": book.at + timedelta(hours=1)})
+    book.plan(op)
+    book.approve(op)
+    book.approved(op)
+    book.start(op)
+
+
+@breach(Rule.STARTED)
+def a_start_after_the_plan_expired(book: Logbook) -> None:
+    op = book.until(Stage.APPROVED)
+    book.at += timedelta(days=3)
+    book.start(op)
+
+
+@breach(Rule.HALT)
+def a_start_during_the_halt(book: Logbook) -> None:
+    op = book.until(Stage.APPROVED)
+    book.crown(halt=True)
+    book.at += timedelta(minutes=2)
+    book.start(op)
+
+
+@breach(Rule.HALT)
+def an_operation_goes_on_during_the_halt(book: Logbook) -> None:
+    op = book.until(Stage.RUNNING)
+    book.crown(halt=True)
+    book.halt(op)
+    book.at += timedelta(minutes=2)
+    book.add(e.OperationResumed(to=DO, reasons=("On.",)), Branch.CROWN, "triad", op)
+
+
+@breach(Rule.OPERATION)
+def something_is_said_of_an_operation_nobody_requested(book: Logbook) -> None:
+    book.add(e.CancelRequested(by="ada", reason="Stop."), Branch.PEOPLE, "ada", ident(77))
+
+
+# What may be deleted.
+
+
+def erase(book: Logbook, *evidence: str) -> None:
+    book.add(e.PersonalErased(evidence=evidence, by="ada", reason="She asked."), Branch.PEOPLE, "ada")
+
+
+@breach(Rule.EVIDENCE)
+def evidence_is_erased_that_nobody_named(book: Logbook) -> None:
+    erase(book, sha256(b"unheard"))
+
+
+@breach(Rule.EVIDENCE)
+def the_constitution_of_the_genesis_is_erased(book: Logbook) -> None:
+    erase(book, book.law)
+
+
+@breach(Rule.EVIDENCE)
+def the_constitution_in_force_is_erased(book: Logbook) -> None:
+    book.amend(book.propose())
+    book.at += timedelta(hours=2)
+    erase(book, book.law)
+
+
+@breach(Rule.EVIDENCE)
+def evidence_of_an_operation_under_way_expires(book: Logbook) -> None:
+    book.step(book.until(Stage.RUNNING), 1)
+    book.at += timedelta(hours=2)
+    book.expire(sha256(b"snapshot"))
+
+
+# Constitutions that the server refuses, and times that no clock says.
+
+
+def amended(book: Logbook, text: str) -> None:
+    enacted = book.text(text)
+    book.amend(book.propose(enacted), enacted)
+
+
+@breach(Rule.TEXT, text=DOCUMENT)
+def a_constitution_without_numbers(book: Logbook) -> None:
+    amended(book, "# Anything goes\n")
+
+
+@breach(Rule.TEXT, text="# Anything goes\n")
+def a_genesis_under_a_constitution_without_numbers(_: Logbook) -> None:
+    """Nothing more has to happen."""
+
+
+@breach(Rule.TEXT, text=DOCUMENT)
+def a_constitution_that_asks_nobody(book: Logbook) -> None:
+    amended(book, re.sub(r"quorum = \d+", "quorum = 0", DOCUMENT).replace("assent = true", "assent = false"))
+
+
+@breach(Rule.TEXT, text=DOCUMENT)
+def a_constitution_without_tiers(book: Logbook) -> None:
+    amended(book, "```toml\ntiers = []\n```\n")
+
+
+@breach(Rule.TEXT, text=DOCUMENT)
+def a_constitution_with_a_number_that_nobody_can_read(book: Logbook) -> None:
+    amended(book, DOCUMENT + "\n```toml\nx = " + "9" * 5000 + "\n```\n")
+
+
+@breach(Rule.TEXT, text=DOCUMENT)
+def a_constitution_that_is_not_utf_8(book: Logbook) -> None:
+    data = DOCUMENT.encode() + b"\xff"
+    book.constitutions = {**(book.constitutions or {}), sha256(data): data}
+    book.amend(book.propose(sha256(data)), sha256(data))
+
+
+@breach(Rule.TIME, text=DOCUMENT)
+def an_entry_of_the_last_day(book: Logbook) -> None:
+    book.at = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    book.request()

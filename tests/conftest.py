@@ -49,7 +49,7 @@ def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
 
 @dataclass(frozen=True)
 class Database:
-    """A database of one test: fresh, migrated, with a DSN for each role."""
+    """A database of one test, or one module: fresh, migrated, with a DSN for each role."""
 
     name: str
     owner: str
@@ -76,7 +76,8 @@ def cluster() -> Iterator[Embedded]:
         yield server
     finally:
         server.stop()
-        shutil.rmtree(home)
+        # Each database has hundreds of files: nobody waits until they are gone.
+        os.spawnv(os.P_NOWAIT, "/bin/rm", ["rm", "-rf", str(home)])
 
 
 async def _create(server: Embedded, name: str) -> None:
@@ -88,11 +89,10 @@ async def _create(server: Embedded, name: str) -> None:
         await connection.close()
 
 
-@pytest.fixture
-def database(cluster: Embedded) -> Database:
+async def fresh(cluster: Embedded) -> Database:
     """A database that nobody else uses, with every migration applied."""
     name = f"test_{next(_numbers)}"
-    asyncio.run(_create(cluster, name))
+    await _create(cluster, name)
     return Database(
         name=name,
         owner=cluster.dsn(DatabaseRole.OWNER, name),
@@ -101,6 +101,12 @@ def database(cluster: Embedded) -> Database:
         operator=cluster.dsn(DatabaseRole.OPERATOR, name),
         superuser=cluster.superuser_dsn(name),
     )
+
+
+@pytest.fixture
+def database(cluster: Embedded) -> Database:
+    """A fresh database of one test."""
+    return asyncio.run(fresh(cluster))
 
 
 CONSTITUTION = b"# The constitution of the tests\n"

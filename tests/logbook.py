@@ -180,7 +180,7 @@ class Logbook:
         self.add(e.SegmentArchived(**fields | {"by": "ada"} | changes), Branch.PEOPLE, "ada")
 
     def expire(self, *digests: str) -> None:
-        self.add(e.EvidenceExpired(digests=digests, days=30), Branch.EXECUTIVE, "triad")
+        self.add(e.EvidenceExpired(digests=digests, days=30), Branch.PEOPLE, "triad")
 
     def know(self, subject: str = "dana", value: bytes = b"salt and name") -> str:
         event = e.PersonalRecorded(subject=subject, field="name", commitment=sha256(value))
@@ -440,7 +440,7 @@ class Logbook:
         self.add(event, Branch.PEOPLE, event.ratifier)
 
     def skip(self, op: str, step: int) -> None:
-        self.add(e.StepSkipped(step=step, reasons=("Optional.",)), Branch.EXECUTIVE, AGENTS[Branch.EXECUTIVE], op)
+        self.add(e.StepSkipped(step=step, reasons=("Optional.",)), Branch.EXECUTIVE, "triad", op)
 
     def reconcile(self, op: str, by: str = "olga", branch: Branch = Branch.PEOPLE, *, happened: bool = True) -> None:
         event = e.StepReconciled(step=1, attempt=1, direction=DO, happened=happened, by=by, reasons=("I looked.",))
@@ -503,7 +503,7 @@ def administered() -> Logbook:
     book.forget(known)
     book.add(
         e.WitnessRefused(witness="w.example", code="rollback", size=9, seen=12, reasons=("Smaller.",)),
-        Branch.EXECUTIVE,
+        Branch.PEOPLE,
         "triad",
     )
     book.report()
@@ -551,7 +551,7 @@ def eventful() -> Logbook:
     book.add(e.OperationHalted(reasons=("The crown halted.",)), Branch.CROWN, "triad", op)
     book.crown(halt=False)
     book.add(e.OperationResumed(to=DO, reasons=("Released.",)), Branch.CROWN, "triad", op)
-    book.add(e.StepSkipped(step=3, reasons=("Optional.",)), Branch.EXECUTIVE, AGENTS[Branch.EXECUTIVE], op)
+    book.skip(op, 3)
     book.finish(op)
     book.check(op, 1)
     book.check(op, 2, passed=False)
@@ -586,4 +586,32 @@ def eventful() -> Logbook:
     )
     book.ratify(refused)
     book.add(e.AccessDenied(action="halt", code="forbidden", reasons=("No.",)), Branch.PEOPLE, "mallory")
+    return book
+
+
+def complete() -> Logbook:
+    """A lawful log in which every kind occurs that belongs to one branch."""
+    book = eventful()
+    book.archive(0, 1)
+    book.expire(sha256(b"outcome"))
+    book.forget(book.know())
+    book.report()
+    book.add(
+        e.WitnessRefused(witness="w.example", code="rollback", size=9, seen=12, reasons=("Smaller.",)),
+        Branch.PEOPLE,
+        "triad",
+    )
+    book.add(e.KeyCreated(subject="bob", roles=(Role.REQUESTER,), fingerprint="0" * 16), Branch.PEOPLE, "ada")
+    book.add(e.KeyRevoked(subject="bob", fingerprint="0" * 16), Branch.PEOPLE, "ada")
+    refused = book.until(Stage.PLANNED)
+    no = e.ApprovalRefused(
+        approval="ap_x", plan=book.in_hand(refused), approver="dana", person="dana", reason="No.", channel="console"
+    )
+    book.add(no, Branch.PEOPLE, "dana", refused)
+    book.add(e.OperationCancelled(by="ada", reason="Over."), Branch.PEOPLE, "ada", book.request())
+    book.add(e.CancelRequested(by="ada", reason="Stop."), Branch.PEOPLE, "ada", book.until(Stage.RUNNING))
+    late = book.until(Stage.PLANNED)
+    book.add(e.OperationExpired(code="plan-expired", reasons=("Late.",)), Branch.LEGISLATIVE, "triad", late)
+    book.rotate()
+    book.kept.clear()
     return book

@@ -55,6 +55,7 @@ class MadeLog:
     asked: list[str] = field(default_factory=list)
     cosignatures: Sequence[checkpoint.Signature] = ()
     witnesses: str = "quorum none\n"
+    witnessed: int | None = None
 
     @classmethod
     def of(cls, size: int, history: str = "") -> "MadeLog":
@@ -73,6 +74,11 @@ class MadeLog:
 
     async def checkpoint(self, size: int | None = None) -> bytes:
         return self.instead.get("checkpoint") or self.note(self.size if size is None else size)
+
+    async def cosigned(self) -> bytes:
+        if self.witnessed is None:
+            raise NotFound("unknown-checkpoint", "No checkpoint has the cosignatures that the policy asks for.")
+        return self.note(self.witnessed)
 
     async def tile(self, level: int, number: int, width: int) -> bytes:
         first, each = number * WIDTH, 1 << HEIGHT * level

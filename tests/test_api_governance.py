@@ -248,6 +248,26 @@ def test_a_key_for_what_is_no_principal_is_not_made(
     assert doors.sql("SELECT count(*) FROM api_key") == before
 
 
+@pytest.mark.parametrize("field", ["principal", "person"])
+def test_an_address_is_no_handle_because_a_handle_is_never_erased(doors: World, field: str) -> None:
+    body = {"principal": "bob", "kind": "person", "person": "bob", "roles": []} | {field: "bob@example.org"}
+    answer = doors.post("/api/v1/keys", doors.admin, body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert "never be erased" in answer.json()["detail"]
+    assert "bob@example.org" not in answer.text
+
+
+def test_nothing_is_kept_about_a_handle_without_a_key_unless_it_is_said_to_be_new(doors: World, rita: str) -> None:
+    name = {"name": "Nora"}
+    answer = doors.post("/api/v1/people/nora", doors.admin, name)
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown-subject")
+    assert doors.post("/api/v1/people/nora", rita, name).status_code == 403
+    assert doors.post("/api/v1/people/nora@example.org", doors.admin, name | {"new": True}).status_code == 404
+    assert doors.post("/api/v1/people/nora", doors.admin, name | {"new": True}).status_code == 200
+    assert doors.post("/api/v1/people/nora", doors.admin, {"contact": "room 7"}).status_code == 200
+    assert doors.post("/api/v1/people/rita", doors.admin, {"contact": "room 8"}).status_code == 200
+
+
 def test_the_first_admins_key_is_announced_once_and_decides_on_nothing(doors: World) -> None:
     doors.restart()
     assert doors.announced == [doors.admin]
@@ -278,6 +298,32 @@ def test_the_whole_ledger_verifies_and_is_verified_once_for_each_size(doors: Wor
     assert first["size"] == doors.size()
     assert doors.get("/api/verification/audit", ann).json()["verified"] == first["verified"]
     assert doors.get("/api/verification/audit", rita).status_code == 403
+
+
+def test_a_ledger_that_was_found_broken_fails_health_and_takes_in_emergencies_alone(
+    doors: World, ann: str, rita: str, carl: str
+) -> None:
+    flip = "UPDATE ledger_leaf SET hash = set_byte(hash, 3, get_byte(hash, 3) # 1) WHERE idx = 0"
+    doors.sql("ALTER TABLE ledger_leaf DISABLE TRIGGER USER")
+    try:
+        doors.post("/api/v1/keys", doors.admin, {"principal": "eve", "kind": "person", "person": "eve", "roles": []})
+        doors.sql(flip)
+        assert doors.get("/health").status_code == 200  # nobody has looked yet
+        found = doors.get("/api/verification/audit", ann).json()
+        assert (found["intact"], found["code"]) == (False, 5)
+        health = doors.get("/health")
+        assert (health.status_code, health.json()["checks"]["verification"]["status"]) == (503, "fail")
+        assert "ledger-does-not-verify.md" in health.json()["summary"]
+        assert doors.get("/readyz").status_code == 503
+        refused = doors.post("/api/v1/operations", rita, VACUUM)
+        assert (refused.status_code, refused.json()["code"]) == (503, "ledger-corrupt")
+        assert doors.submit(carl, VACUUM | {"emergency": True})["id"]
+    finally:
+        doors.sql(flip)
+        doors.sql("ALTER TABLE ledger_leaf ENABLE TRIGGER USER")
+    assert doors.get("/api/verification/audit", ann).json()["intact"]
+    assert doors.get("/health").status_code == 200
+    assert doors.submit(rita, VACUUM)["id"]
 
 
 def test_the_catalogue_shows_what_may_be_done_and_no_secret(doors: World, rita: str) -> None:

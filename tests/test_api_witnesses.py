@@ -13,7 +13,10 @@ import structlog
 
 from operations.canonical import now
 from storage.embedded import Embedded
+from storage.keyring import SigningKey
+from storage.verifier.checkpoint import Checkpoint, Note
 from storage.verifier.policy import Policy
+from storage.witness import AddCheckpoint
 from tests.doors import VACUUM, World, world
 from tests.terminal import Terminal
 from tests.witnessing import PATIENCE, WitnessThread
@@ -74,7 +77,7 @@ def test_the_doors_show_the_witnesses_and_the_checkpoint_that_they_cosigned(
     terminal = Terminal(tmp_path, doors.settings.url, aron)
     said = terminal("witness", "status")
     assert (said.code, "w1" in said.out) == (0, True)
-    assert "are cosigned by 1 witnesses" in said.err
+    assert "are cosigned by a quorum of 1 witness." in said.err
     assert json.loads(terminal("witness", "status", "--json").out)[0]["vkey"] == running.key.text()
     assert terminal("audit", "policy").out.encode() == policy
     assert terminal("witness", "checkpoint").out.encode() == note
@@ -86,8 +89,48 @@ def test_the_doors_show_the_witnesses_and_the_checkpoint_that_they_cosigned(
     )
     doctor = terminal("doctor", "--config", str(tmp_path / "doctor.toml"), "--json")
     (row,) = [each for each in json.loads(doctor.out) if each["name"] == "witnesses"]
-    assert row["status"] == "warn"
+    assert row["status"] == "ok"
     assert "under the same user that is the log's own trust domain" in row["found"]
+
+
+def test_a_witness_that_cosigned_more_than_the_log_has_fails_health_status_and_the_doctor(
+    cluster: Embedded, tmp_path: Path
+) -> None:
+    running = WitnessThread(tmp_path / "w1")
+    table = f'[[witnesses]]\nname = "w1"\nvkey = "{running.key.text()}"\nurl = "{running.url}"\n'
+    (tmp_path / "triad.toml").write_text(table)
+    try:
+        with world(cluster, tmp_path) as doors:
+            aron = doors.key("aron", "auditor")
+            terminal = Terminal(tmp_path, doors.settings.url, aron)
+            doors.stop()
+            path = doors.home / "secrets" / "ledger.key"
+            key = SigningKey.parse(doors.settings.origin, path.read_text(), "the test")
+            lost = Checkpoint(doors.settings.origin, 10_000, bytes(32)).text()
+            assert running.witness.trust(key.public)
+            request = AddCheckpoint(0, (), Note(lost, (key.sign(lost.encode()),)).encode()).encode()
+            assert httpx2.post(f"{running.url}/add-checkpoint", content=request).status_code == 200
+            doors.start()
+            deadline = time.monotonic() + PATIENCE
+            while doors.get("/health").status_code != 503:
+                assert time.monotonic() < deadline
+            found = doors.get("/health").json()
+            assert (found["status"], found["checks"]["witnesses"]["status"]) == ("fail", "fail")
+            assert "ledger-does-not-verify.md" in found["summary"]
+            assert doors.get("/readyz").status_code == 200
+            said = terminal("witness", "status")
+            assert said.code == 1
+            assert "w1 cosigned 10000 entries" in said.err
+            assert terminal("status").code == 1
+            (tmp_path / "doctor.toml").write_text(
+                f'home = "{doors.home}"\n[database]\nurl = "file:{tmp_path / "app.dsn"}"\n{table}'
+            )
+            doctor = terminal("doctor", "--config", str(tmp_path / "doctor.toml"), "--json")
+            (row,) = [each for each in json.loads(doctor.out) if each["name"] == "witnesses"]
+            assert (doctor.code, row["status"]) == (1, "fail")
+            assert row["next"] == "docs/runbooks/ledger-does-not-verify.md"
+    finally:
+        running.stop()
 
 
 def test_a_log_without_witnesses_says_that_it_asks_none(cluster: Embedded, tmp_path: Path) -> None:
@@ -95,8 +138,7 @@ def test_a_log_without_witnesses_says_that_it_asks_none(cluster: Embedded, tmp_p
         aron = doors.key("aron", "auditor")
         found = doors.get("/api/v1/witnesses", aron).json()
         assert (found["quorum"], found["cosigned"], found["items"]) == (0, None, [])
-        missing = doors.get("/api/v1/ledger/cosigned-checkpoint", aron)
-        assert (missing.status_code, missing.json()["code"]) == (404, "unknown-checkpoint")
+        assert b"\n" in doors.get("/api/v1/ledger/cosigned-checkpoint", aron).content
         assert doors.get("/health").json()["checks"]["witnesses"]["output"] == "No witness is asked."
         said = Terminal(tmp_path, doors.settings.url, aron)("witness", "status")
         assert said.code == 0

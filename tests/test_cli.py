@@ -88,7 +88,7 @@ def test_the_logs_key_is_replaced_and_the_history_lists_both(people: People) -> 
 
 def test_what_was_kept_of_somebody_and_erased_stands_in_no_log_and_no_trace(people: People, tmp_path: Path) -> None:
     secret = "Wilhelmina Zauberflieder"
-    assert people.admin("people", "set", "willa", "--name", secret).code == 0
+    assert people.admin("people", "set", "willa", "--name", secret, "--new").code == 0
     assert secret in people.admin("people", "show", "willa").out
     assert people.admin("people", "reveal", "willa", "name").code == 0
     erased = people.admin("audit", "erase", "willa", "--reason", "Asked for it.", "--yes")

@@ -337,3 +337,21 @@ def test_output_that_nobody_reads_any_more_is_no_error(terminal: Terminal) -> No
     process.stderr.close()
     assert process.wait(timeout=20) == 0
     assert err == ""
+
+
+def test_an_erasure_of_evidence_names_the_evidence_and_nobody() -> None:
+    event = {"subject": None, "commitments": [], "evidence": ["ab" * 32], "by": "ann", "reason": "A name stood in it."}
+    assert sentence({"kind": "personal.erased", "event": event}) == (
+        f"ann erases a piece of evidence, {'ab' * 32}: A name stood in it."
+    )
+
+
+def test_a_witness_is_no_url_and_its_keys_are_printed_again(tmp_path: Path) -> None:
+    terminal, home = Terminal(tmp_path), str(tmp_path / "w")
+    refused = terminal("witness", "init", "https://witness.example.org/w1", "--home", home)
+    assert (refused.code, "witness.example.org/w1" in refused.err) == (2, True)
+    made = terminal("witness", "init", "witness.example.org/w1", "--home", home)
+    assert made.code == 0, made.err
+    again = terminal("witness", "init", "witness.example.org/w1", "--home", home)
+    assert (again.code, "triad witness keys" in again.err) == (1, True)
+    assert terminal("witness", "keys", "--home", home).out == made.out

@@ -119,7 +119,7 @@ def test_the_doctor_finds_nothing_broken_and_changes_nothing(played: tuple[Termi
         "constitution": "ok",
         "halt": "ok",
         "ledger": "ok",
-        "witnesses": "ok",
+        "witnesses": "warn",
         "service": "warn",
     }
     assert _digests(home) == before
@@ -203,6 +203,43 @@ def test_the_doctor_names_entries_that_do_not_verify(played: tuple[Terminal, Pat
         path.write_bytes(kept)
         path.with_suffix(".kept").unlink()
     assert (code, status) == (1, "fail")
+
+
+def test_the_doctor_and_a_refused_start_name_a_ledger_that_is_older_than_its_signer_remembers(
+    played: tuple[Terminal, Path, str],
+) -> None:
+    terminal, home, _ = played
+    memory = home / "secrets" / "ledger.key.head"
+    kept = memory.read_text()
+    origin, size, root = kept.splitlines()
+    try:
+        memory.write_text("\n".join([origin, str(int(size) + 1), root, ""]))
+        code, status, found = _found(terminal, home, "ledger")
+        assert (code, status, "code 4" in found) == (1, "fail", True), found
+        assert "ledger-does-not-verify.md" in found
+        refused = terminal.start("up", "--home", str(home), "--port", "0")
+        _, err = refused.communicate(timeout=100)
+        assert (refused.returncode, "the log shrank" in err, "ledger-does-not-verify.md" in err) == (1, True, True), err
+    finally:
+        memory.write_text(kept)
+
+
+def test_the_doctor_names_a_ledger_that_does_not_begin_with_what_its_signer_remembers(
+    played: tuple[Terminal, Path, str],
+) -> None:
+    terminal, home, _ = played
+    memory = home / "secrets" / "ledger.key.head"
+    kept = memory.read_text()
+    origin, size, root = kept.splitlines()
+    try:
+        memory.write_text("\n".join([origin, str(int(size) - 1), root, ""]))
+        code, status, found = _found(terminal, home, "ledger")
+        assert (code, status, "code 4" in found) == (1, "fail", True), found
+        memory.unlink()
+        code, status, found = _found(terminal, home, "ledger")
+        assert (code, status, "ledger.key.head is missing" in found) == (1, "fail", True), found
+    finally:
+        memory.write_text(kept)
 
 
 def test_migrate_applies_nothing_where_everything_is_applied(played: tuple[Terminal, Path, str]) -> None:

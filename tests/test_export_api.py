@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +30,10 @@ from storage.verifier.policy import Policy
 from storage.verifier.proof import Proof, check
 from storage.verifier.tiles import parse_bundle
 from tests.doors import VACUUM, World, world
-from tests.terminal import Terminal
+from tests.terminal import Said, Terminal
 
 LEDGER = "/api/v1/ledger"
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[")
 AUDIT = "/api/verification/audit"
 
 
@@ -49,11 +51,9 @@ def ann(doors: World) -> str:
     return doors.key("ann", "auditor")
 
 
-def ran(terminal: Terminal, *arguments: str) -> tuple[int, str, str]:
-    """A command in a process of its own, since the service of this one writes its log to the same standard output."""
-    process = terminal.start(*arguments)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+def told(said: Said) -> str:
+    """What a command printed, without what the service of this process logged meanwhile."""
+    return "".join(line for line in said.out.splitlines(keepends=True) if not _LOGGED.match(line))
 
 
 def policy_of(doors: World, key: str) -> Policy:
@@ -218,6 +218,7 @@ def test_the_report_names_who_signed_and_since_when_nothing_is_broken(doors: Wor
     assert (report["intact"], report["first_bad"], report["first_bad_rule"]) == (True, None, None)
     assert report["signatures"] == [doors.settings.origin]
     assert (report["cosignatures"], report["quorum"]) == ([], True)
+    assert (report["omitted"], any("cut short" in each for each in report["unchecked"])) == ([], True)
     assert report["intact_since"] <= report["verified"]
 
 
@@ -251,11 +252,11 @@ def test_ten_who_ask_at_once_cause_one_verification(doors: World, ann: str, monk
 def test_a_ledger_is_exported_through_the_service_and_verifies(doors: World, ann: str, tmp_path: Path) -> None:
     folder = tmp_path / "remote"
     terminal = Terminal(tmp_path / "config", url=doors.settings.url, token=ann)
-    code, out, err = ran(terminal, "audit", "export", str(folder), "--remote", "--json=size,missing,quorum")
-    assert code == 0, err
-    exported = json.loads(out)
-    assert (exported["missing"], exported["quorum"]) == ([], True)
-    assert "\r" not in err
+    said = terminal("audit", "export", str(folder), "--remote", "--json=size,missing,quorum")
+    assert said.code == 0, said.err
+    exported = json.loads(told(said))
+    assert (exported["missing"], exported["quorum"]) == ([], None)
+    assert "\r" not in said.err
     (tmp_path / "mine").write_bytes(doors.get(f"{LEDGER}/policy", ann).content)
     report = verify_export(folder, Policy.parse((tmp_path / "mine").read_bytes()))
     assert report.ok, report
@@ -271,17 +272,53 @@ def test_a_ledger_is_exported_through_the_service_and_verifies(doors: World, ann
 def test_proofs_are_asked_for_by_index_and_by_operation(doors: World, ann: str, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path / "config", url=doors.settings.url, token=ann)
     policy = policy_of(doors, ann)
-    _, out, _ = ran(terminal, "audit", "prove", "1", "--remote", "--entry", str(tmp_path / "entry"))
-    proof = Proof.parse(out.encode())
+    said = terminal("audit", "prove", "1", "--remote", "--entry", str(tmp_path / "entry"))
+    proof = Proof.parse(told(said).encode())
     assert proof.extra == (tmp_path / "entry").read_bytes()
     check(proof, None, policy)
     ident = doors.get("/api/v1/audit?kind=plan.proposed&limit=1", ann).json()["items"][0]["operation"]
-    made = terminal("audit", "prove", ident, "--remote", "--output", str(tmp_path / "proofs"))
+    made = terminal("audit", "prove", ident, "--remote", "--folder", str(tmp_path / "proofs"))
     assert made.code == 0, made.err
     proofs = [Proof.parse(path.read_bytes()) for path in (tmp_path / "proofs").iterdir()]
     assert len(proofs) > 2
     for each in proofs:
         check(each, None, policy)
     assert terminal("audit", "prove", ident, "--remote").code == 2
-    assert terminal("audit", "prove", "1", "--remote", "--output", str(tmp_path)).code == 2
+    assert terminal("audit", "prove", "1", "--remote", "--folder", str(tmp_path)).code == 2
     assert terminal("audit", "prove", "999999", "--remote").code == 1
+    absent = terminal("audit", "prove", "op_00000000000000000000000000", "--remote", "--folder", str(tmp_path))
+    assert (absent.code, "unknown-operation" in absent.err) == (1, True)
+
+
+def test_no_proof_is_given_that_does_not_verify(doors: World, ann: str, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "config", url=doors.settings.url, token=ann)
+    before = doors.sql("SELECT entry FROM ledger_leaf WHERE idx = 2")
+    change = "UPDATE ledger_leaf SET entry = $1 WHERE idx = 2"
+    doors.sql(change, before + b" ")
+    try:
+        answer = doors.get(f"{AUDIT}/2/proof", ann)
+        said = terminal("audit", "prove", "2", "--remote")
+    finally:
+        doors.sql(change, before)
+    assert (answer.status_code, answer.json()["code"]) == (503, "ledger-corrupt")
+    assert (said.code, told(said), "Refused (ledger-corrupt)" in said.err) == (3, "", True)
+    doors.sql("UPDATE ledger_leaf SET idx = -1 WHERE idx = 2")
+    try:
+        assert doors.get(f"{AUDIT}/2/proof", ann).json()["code"] == "ledger-corrupt"
+    finally:
+        doors.sql("UPDATE ledger_leaf SET idx = 2 WHERE idx = -1")
+    assert doors.get(f"{AUDIT}/2/proof", ann).status_code == 200
+
+
+def test_a_kind_of_entry_that_there_is_not_is_refused_by_its_place(doors: World, ann: str) -> None:
+    answer = doors.get("/api/v1/audit?kind=genesis&kind=nonsense", ann)
+    assert (answer.status_code, answer.json()["field"]) == (422, "kind")
+    assert answer.json()["reasons"] == ["kind: number 2 is no kind of entry."]
+
+
+def test_the_checkpoint_of_a_log_that_asks_no_witness_is_its_newest(doors: World, ann: str, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "config", url=doors.settings.url, token=ann)
+    said = terminal("witness", "checkpoint")
+    assert (said.code, "asks for no quorum of witnesses" in said.err) == (0, True)
+    assert policy_of(doors, ann).judge(told(said).encode()).checkpoint.size > 0
+    assert terminal("audit", "export", str(tmp_path / "x"), "--remote", "--witnessed").code == 2

@@ -113,6 +113,43 @@ async def test_two_crowds_in_two_processes_take_turns(ledger: Ledger, other: Led
     assert sorted(await codes(other)) == sorted(["first", *written[0], *written[1]])
 
 
+async def test_a_crowd_that_never_ends_keeps_no_other_process_from_its_turn(ledger: Ledger, other: Ledger) -> None:
+    over = asyncio.Event()
+
+    async def endless(number: int) -> int:
+        times = 0
+        while not over.is_set():
+            await ledger.note(denied(f"{number}-{times}"), BY_ANA)
+            times += 1
+        return times
+
+    running = asyncio.gather(*(endless(number) for number in range(64)))
+    try:
+        async with asyncio.timeout(60):
+            for number in range(20):
+                await other.note(denied(f"other {number}"), BY_ANA)
+    finally:
+        over.set()
+        counts = await running
+    found = await codes(other)
+    assert [code for code in found if code.startswith("other")] == [f"other {number}" for number in range(20)]
+    assert len(found) == 1 + 20 + sum(counts)
+
+
+async def test_a_connection_lost_in_a_turn_ends_the_turn_and_doubles_nothing(
+    ledger: Ledger, database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    async with door(database.app, folder) as made, opened(made.dsn, tmp_path, patience=5.0) as second:
+        await asyncio.gather(crowd(ledger, 40, 1), crowd(second, 40, 1))
+        made.slam_after = 8_000
+        written = await asyncio.gather(crowd(ledger, 40, 4), crowd(second, 40, 4))
+        assert made.slammed.is_set()
+    found = await codes(ledger)
+    assert sorted(found[80:]) == sorted([*written[0], *written[1]])
+
+
 async def test_a_turn_that_was_lost_or_refused_is_given_up(ledger: Ledger, other: Ledger, database: Database) -> None:
     connection = await asyncpg.connect(database.superuser)
     await connection.execute("ALTER TABLE ledger_leaf ADD CHECK (kind <> 'auth.key_revoked')")

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 ADA = Actor(principal="ada", branch=Branch.PEOPLE)
 WRITERS = 8
-FILES = ["ledger.key", "ledger.key.head", "ledger.key.head.lock", "ledger.key.history", "ledger.key.rotating"]
+FILES = ["ledger.key", "ledger.key.head", "ledger.key.head.lock", "ledger.key.history", "ledger.key.rotating.lock"]
 
 
 def signer_of(folder: Path) -> Signer:

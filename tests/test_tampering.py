@@ -5,7 +5,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.integrity import check_tables, compare
+from storage.integrity import Rule, check_tables, compare
 from storage.ledger import Act, Ledger
 from storage.signer import Signer
 from storage.verifier.checkpoint import VerifierKey
@@ -58,12 +58,12 @@ async def test_the_roles_of_a_running_service_cannot_change_what_was_recorded(
         await connection.close()
 
 
-async def found(connection: asyncpg.Connection, key: VerifierKey, kept: bytes) -> tuple[int, list[str]]:
+async def found(connection: asyncpg.Connection, key: VerifierKey, kept: bytes) -> tuple[int, set[Rule]]:
     """The verifier's exit code over what the database holds, and what the tables say otherwise than the entries."""
     note = await connection.fetchval("SELECT note FROM ledger_checkpoint ORDER BY size DESC LIMIT 1")
     entries = [row["entry"] for row in await connection.fetch("SELECT entry FROM ledger_leaf ORDER BY idx")]
     report = verify(entries, note, Policy.of((key,)), semantics=False, older=(kept,))
-    return int(report.code), (await compare(connection)).sentences
+    return int(report.code), {each.rule for each in (await compare(connection)).told}
 
 
 async def consumed(ledger: Ledger) -> None:
@@ -76,6 +76,7 @@ async def consumed(ledger: Ledger) -> None:
 FLIP = "set_byte({column}, 3, get_byte({column}, 3) # 1)"
 NEWEST = "(SELECT max(size) FROM ledger_head)"
 OLDEST = "(SELECT min(size) FROM ledger_head)"
+HEAD = "SELECT {size}, frontier, constitution, key, halted, latest, batch FROM ledger_head ORDER BY size DESC LIMIT 1"
 FLIPPED = {name: FLIP.format(column=name) for name in ("entry", "hash", "frontier", "root")}
 LETTER = "octet_length(note) - 20"
 CHANGES = {
@@ -137,6 +138,29 @@ CHANGES = {
             "VALUES ('op_x', 1, 'requested', 'ada', 'maintenance', false, now(), now())"
         ),
     ),
+    "a head that no checkpoint signs": (0, f"INSERT INTO ledger_head {HEAD.format(size=NEWEST + ' + 5')}"),
+    "a checkpoint that has no head": (
+        0,
+        f"INSERT INTO ledger_checkpoint SELECT size + 1, root, note FROM ledger_checkpoint WHERE size = {NEWEST}",
+    ),
+    "an erasure that nobody signed": (
+        3,
+        (
+            f"INSERT INTO ledger_leaf VALUES ({NEWEST}, 'x', sha256('\\x00'::bytea || 'x'), NULL, 'personal.erased');"
+            f"INSERT INTO ledger_head {HEAD.format(size=NEWEST + ' + 1')}"
+        ),
+    ),
+    "a halt that is over without a release": (0, f"UPDATE ledger_head SET halted = NOT halted WHERE size = {NEWEST}"),
+    "another constitution in force": (0, f"UPDATE ledger_head SET constitution = 'x' WHERE size = {NEWEST}"),
+    "a plan that is gone": (0, "DELETE FROM evidence WHERE digest <> (SELECT constitution FROM ledger_head LIMIT 1)"),
+    "a constitution that is gone": (
+        0,
+        "DELETE FROM evidence WHERE digest = (SELECT constitution FROM ledger_head LIMIT 1)",
+    ),
+    "evidence under a digest that is not its own": (
+        0,
+        "ALTER TABLE evidence DROP CONSTRAINT evidence_check; UPDATE evidence SET body = body || 'x'",
+    ),
 }
 ONLY_BY_THE_VERIFIER = {"a checkpoint's note", "the whole newest history that is gone"}
 """The tables agree with each other: only a signature, or a checkpoint that somebody kept, tells."""
@@ -150,15 +174,18 @@ async def test_what_a_superuser_changes_is_found(ledger: Ledger, database: Datab
     connection = await asyncpg.connect(database.superuser)
     try:
         async with connection.transaction():
-            assert await found(connection, key, kept) == (0, [])
+            assert await found(connection, key, kept) == (0, set())
+        broken = set()
         for change, (code, statement) in CHANGES.items():
             change_made = connection.transaction()
             await change_made.start()
             await connection.execute(statement)
-            exit_code, sentences = await found(connection, key, kept)
+            exit_code, rules = await found(connection, key, kept)
             await change_made.rollback()
             assert (change, exit_code) == (change, code)
-            assert (change, bool(sentences)) == (change, change not in ONLY_BY_THE_VERIFIER)
+            broken |= rules
+            assert (change, bool(rules)) == (change, change not in ONLY_BY_THE_VERIFIER)
+        assert set(Rule) - broken == {Rule.RETURNED}  # that needs an entry; tests of expiry have it
     finally:
         await connection.close()
 

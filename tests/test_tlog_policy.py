@@ -332,3 +332,12 @@ def test_a_chain_of_groups_is_followed_to_its_end() -> None:
     judged = policy.judge(note(), NOW)
     assert not judged.quorum_met
     assert judged.missing[-1] == "The witness w did not cosign."
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_log_is_its_own_witness_under_another_name(turned: bool) -> None:
+    lines = [LOG_LINE, f"witness w {CosignerKey('w.example', ED25519_V1, LOG_KEY.public).text()}\n"]
+    if turned:
+        lines.reverse()
+    with pytest.raises(PolicyMalformed, match=r"line 2: that public key is a .* no log is its own witness"):
+        parse("".join(lines) + "quorum w\n")

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +16,41 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import storage.verifier
 from api.cli.verification import write_verifier
+from operations.events import PlanProposed
 from operations.stages import Stage
-from storage.verifier import checkpoint, tree
-from storage.verifier.checkpoint import Note, VerifierKey, cosigned
+from storage.entry import Entry
+from storage.verifier import checkpoint, command, tree
+from storage.verifier.checkpoint import MAX_NOTE, Note, VerifierKey, cosigned
 from storage.verifier.cosignature import ED25519_V1, CosignerKey, cosign
 from storage.verifier.exported import verify_export
+from storage.verifier.kept import KeptNotes
+from storage.verifier.law import MAX_CONSTITUTION
+from storage.verifier.plans import MAX_PLAN
 from storage.verifier.policy import Policy, Witness
 from storage.verifier.proof import Proof
-from storage.verifier.report import Code, Report
+from storage.verifier.report import Code, Omitted, Report
 from storage.verifier.tiles import MAX_BUNDLE
-from tests.logbook import KEY, ORIGIN, PRIVATE, Logbook, administered, eventful
+from storage.verifier.verification import verify
+from tests.logbook import DOCUMENT, KEY, ORIGIN, PRIVATE, Logbook, administered, eventful
 
 OLD = Policy.of([KEY])
 
 
 @pytest.fixture
 def book() -> Logbook:
-    return eventful()
+    book = Logbook(text=DOCUMENT)
+    book.until(Stage.COMPLETED)
+    book.until(Stage.ROLLED_BACK)
+    op = book.until(Stage.RUNNING)
+    book.intent(op, book.warrant(op, 1))
+    return settled(book)
+
+
+def settled(book: Logbook) -> Logbook:
+    """The log in which the plans that have no body were deleted on the record."""
+    proposed = [entry.event.plan for entry in map(Entry.decode, book.entries) if isinstance(entry.event, PlanProposed)]
+    book.expire(*(plan for plan in proposed if plan not in book.plans))
+    return book
 
 
 def rules(report: Report) -> list[str]:
@@ -41,7 +60,9 @@ def rules(report: Report) -> list[str]:
 def test_an_export_verifies_and_says_what_was_checked_and_what_was_not(book: Logbook, tmp_path: Path) -> None:
     report = verify_export(book.export(tmp_path), OLD)
     assert (report.ok, report.code, report.size) == (True, Code.OK, len(book.entries))
+    assert report.omitted == ()
     said = report.text()
+    assert said.startswith("INTACT\n")
     assert "checked: that every hash tile agrees with the entries" in said
     assert "not checked: whether the log was cut short" in said
     assert "the export's own policy" not in said
@@ -54,16 +75,18 @@ def test_without_a_key_the_report_says_that_this_shows_only_that_the_export_agre
     report = verify_export(book.export(tmp_path))
     assert report.ok
     assert "agrees with itself" in report.unchecked[0]
+    assert report.omitted == (Omitted.KEYS,)
+    assert report.text().startswith("INTACT, but not checked: keys\n")
 
 
 def test_a_log_with_everything_verifies_from_its_export(tmp_path: Path) -> None:
-    book = administered()
+    book = settled(administered())
     book.plan_of(book.request())
     report = verify_export(book.export(tmp_path), Policy.of([book.key]))
     assert report.problems == ()
     assert any("against 1 plan(s)" in sentence for sentence in report.checked)
     assert any("2 constitution(s)" in sentence for sentence in report.checked)
-    assert any("plan(s) whose text is not there" in sentence for sentence in report.unchecked)
+    assert any("plan(s) whose text was deleted on the record" in sentence for sentence in report.unchecked)
     assert report.remarks[0].sentence.startswith("The witness w.example refused")
 
 
@@ -107,6 +130,7 @@ def test_an_incomplete_export_is_input(book: Logbook, tmp_path: Path, missing: s
     (tmp_path / name).unlink()
     report = verify_export(tmp_path)
     assert report.code is Code.INPUT
+    assert len(report.problems) == 1
     assert name in report.problems[0].sentence
 
 
@@ -136,12 +160,12 @@ def test_a_kept_checkpoint_of_a_longer_log_is_a_rollback(book: Logbook, tmp_path
     longer = book.note()
     book.entries = book.entries[:40]
     book.kept.append(longer)
-    report = verify_export(book.export(tmp_path), OLD)
+    report = verify_export(book.export(tmp_path), OLD, texts=False)
     assert (report.code, rules(report)) == (Code.FORK, ["rollback"])
 
 
 def test_the_text_of_a_constitution_must_be_there_and_be_the_one_in_force(tmp_path: Path) -> None:
-    book = administered()
+    book = settled(administered())
     book.export(tmp_path)
     trusted = Policy.of([book.key])
     first, second = sorted((tmp_path / "constitutions").iterdir())
@@ -152,11 +176,124 @@ def test_the_text_of_a_constitution_must_be_there_and_be_the_one_in_force(tmp_pa
     assert len({problem.index for problem in report.problems}) == 2
 
 
+# What lies beside the entries: missing, unreadable, too much.
+
+
+def planned() -> Logbook:
+    """A log under the real constitution whose plan's body is kept."""
+    book = Logbook(text=DOCUMENT)
+    book.plan_of(book.request())
+    return book
+
+
+@pytest.mark.parametrize("folder", ["plans", "constitutions"])
+def test_a_text_that_no_entry_says_was_deleted_must_be_there(tmp_path: Path, folder: str) -> None:
+    planned().export(tmp_path)
+    assert verify_export(tmp_path, OLD).text().startswith("INTACT\n")
+    shutil.rmtree(tmp_path / folder)
+    report = verify_export(tmp_path, OLD)
+    assert (report.code, rules(report)) == (Code.SEMANTICS, ["text"])
+    assert "missing" in report.problems[0].sentence
+    assert [Entry.decode(planned().entries[each.index or 0]).kind for each in report.problems] == (
+        ["plan.proposed"] if folder == "plans" else ["genesis"]
+    )
+
+
+def test_a_plan_whose_deletion_is_recorded_may_be_missing(tmp_path: Path) -> None:
+    book = planned()
+    book.expire(*book.plans)
+    book.plans.clear()
+    report = verify_export(book.export(tmp_path), OLD)
+    assert (report.ok, report.omitted) == (True, ())
+    assert any("deleted on the record" in sentence for sentence in report.unchecked)
+
+
+def test_whoever_does_without_the_texts_is_told_so_in_the_first_line(tmp_path: Path) -> None:
+    planned().export(tmp_path)
+    shutil.rmtree(tmp_path / "plans")
+    shutil.rmtree(tmp_path / "constitutions")
+    report = verify_export(tmp_path, OLD, texts=False)
+    assert report.omitted == (Omitted.PLANS, Omitted.CONSTITUTIONS)
+    assert report.text().startswith("INTACT, but not checked: plans, constitutions\n")
+    assert json.loads(report.to_json())["omitted"] == ["plans", "constitutions"]
+    bare = verify_export(tmp_path, OLD, semantics=False)
+    assert bare.text().startswith("INTACT, but not checked: meaning, plans, constitutions\n")
+
+
+@pytest.mark.parametrize("folder", ["plans", "constitutions"])
+@pytest.mark.parametrize("how", ["pipe", "folder", "loop", "long"])
+def test_a_text_that_cannot_be_read_is_not_taken_for_missing(tmp_path: Path, folder: str, how: str) -> None:
+    planned().export(tmp_path)
+    [path] = (tmp_path / folder).iterdir()
+    path.unlink()
+    if how == "pipe":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+    elif how == "loop":
+        path.symlink_to(path.name)
+    else:
+        with path.open("wb") as file:
+            file.truncate(max(MAX_PLAN, MAX_CONSTITUTION) + 1)
+    report = verify_export(tmp_path, OLD)
+    assert (report.code, rules(report)) == (Code.INPUT, ["input"])
+    assert f"{folder}/{path.name}" in report.problems[0].sentence
+    assert not any("mean" in sentence for sentence in report.checked)
+
+
+def test_a_kept_checkpoint_that_cannot_be_read_is_named(book: Logbook, tmp_path: Path) -> None:
+    book.export(tmp_path)
+    kept = tmp_path / "checkpoints"
+    kept.mkdir(exist_ok=True)
+    (kept / "8").write_bytes(b"nonsense")
+    (kept / "9").mkdir()
+    report = verify_export(tmp_path, OLD)
+    assert report.code is Code.INPUT
+    assert [name in problem.sentence for name, problem in zip(("/8 ", "/9 "), report.problems, strict=True)] == [
+        True
+    ] * 2
+
+
+def test_large_files_among_the_kept_checkpoints_are_read_one_at_a_time_and_each_is_counted(
+    book: Logbook, tmp_path: Path
+) -> None:
+    book.export(tmp_path)
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    number = 400
+    for name in range(number):
+        with (tmp_path / "checkpoints" / str(name)).open("wb") as file:
+            file.truncate(MAX_NOTE)
+    tracemalloc.start()
+    try:
+        report = verify_export(tmp_path, OLD, semantics=False)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (report.code, report.found) == (Code.INPUT, number)
+    assert len(report.problems) < number
+    assert most < number * MAX_NOTE // 4
+
+
+def test_too_many_kept_checkpoints_are_thinned_evenly_but_rotations_are_followed_all_the_same(tmp_path: Path) -> None:
+    book = settled(administered())
+    book.kept += [book.note(size, PRIVATE) for size in range(1, 9)]
+    book.export(tmp_path)
+    kept = KeptNotes(tmp_path, most=4)
+    assert (kept.found, len(KeptNotes(tmp_path))) == (10, 10)
+    assert [name for name in kept.names if int(name.rpartition("/")[2]) < 9] == [
+        f"checkpoints/{at}" for at in (3, 5, 8)
+    ]
+    report = verify(book.entries, book.note(), OLD, rotations=kept)
+    assert report.ok
+    assert sum("follows a trusted one" in sentence for sentence in report.checked) == 2
+    assert any(f"{10 - len(kept)} of the 10 checkpoints kept" in sentence for sentence in report.unchecked)
+
+
 # Rotations of the log's key.
 
 
 def test_whoever_trusts_only_the_first_key_follows_the_rotations(tmp_path: Path) -> None:
-    report = verify_export(administered().export(tmp_path), OLD)
+    report = verify_export(settled(administered()).export(tmp_path), OLD)
     assert report.problems == ()
     assert sum("follows a trusted one" in sentence for sentence in report.checked) == 2
 
@@ -164,7 +301,7 @@ def test_whoever_trusts_only_the_first_key_follows_the_rotations(tmp_path: Path)
 def test_whoever_trusts_only_the_newest_key_verifies_and_is_told_what_the_old_ones_alone_could_show(
     tmp_path: Path,
 ) -> None:
-    book = administered()
+    book = settled(administered())
     early = Note(book.head(9).text(), (checkpoint.sign(book.head(9).text(), ORIGIN, PRIVATE),)).encode()
     book.kept.insert(0, early)
     report = verify_export(book.export(tmp_path), Policy.of([book.key]))
@@ -174,14 +311,14 @@ def test_whoever_trusts_only_the_newest_key_verifies_and_is_told_what_the_old_on
 
 
 def test_a_rotation_whose_checkpoint_lacks_a_signature_is_not_followed(tmp_path: Path) -> None:
-    book = administered()
+    book = settled(administered())
     text = checkpoint.parse_note(book.kept[0]).text
     book.kept[0] = Note(text, (checkpoint.sign(text, ORIGIN, PRIVATE),)).encode()
     assert verify_export(book.export(tmp_path), OLD).code is Code.SIGNATURE
 
 
 def test_a_rotation_that_the_log_does_not_record_is_not_followed(tmp_path: Path) -> None:
-    book = administered()
+    book = settled(administered())
     thief = Ed25519PrivateKey.generate()
     book.private = thief
     text = book.head().text()
@@ -190,8 +327,9 @@ def test_a_rotation_that_the_log_does_not_record_is_not_followed(tmp_path: Path)
 
 
 def test_a_kept_checkpoint_with_a_broken_signature_of_a_trusted_key_is_not_passed_over(tmp_path: Path) -> None:
-    book = Logbook()
+    book = Logbook(text=DOCUMENT)
     book.until(Stage.COMPLETED)
+    settled(book)
     head = book.head(5).text()
     book.kept.append(Note(head, (checkpoint.sign(book.head(4).text(), ORIGIN, PRIVATE),)).encode())
     report = verify_export(book.export(tmp_path), OLD)
@@ -199,10 +337,21 @@ def test_a_kept_checkpoint_with_a_broken_signature_of_a_trusted_key_is_not_passe
 
 
 def test_the_old_key_signs_no_checkpoint_after_its_rotation(tmp_path: Path) -> None:
-    book = administered()
+    book = settled(administered())
     book.private = PRIVATE
-    report = verify_export(book.export(tmp_path), OLD)
-    assert (report.code, rules(report)) == (Code.SIGNATURE, ["key"])
+    book.export(tmp_path)
+    for semantics in (True, False):
+        report = verify_export(tmp_path, OLD, semantics=semantics)
+        assert (report.code, rules(report)) == (Code.SIGNATURE, ["key"])
+
+
+def test_a_witnesses_key_does_not_become_the_logs(tmp_path: Path) -> None:
+    book = settled(administered())
+    following = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32).public_key().public_bytes_raw()
+    policy = replace(OLD, witnesses=(Witness("w", CosignerKey("w.example", ED25519_V1, following)),), quorum="w")
+    report = verify_export(book.export(tmp_path), policy)
+    assert report.code is Code.SIGNATURE
+    assert not any("follows a trusted one" in sentence for sentence in report.checked)
 
 
 # Witnesses.
@@ -224,6 +373,7 @@ def test_a_witness_that_is_asked_for_and_cosigned_is_named(book: Logbook, tmp_pa
     report = verify_export(tmp_path, policy)
     assert report.problems == ()
     assert [each.name for each in report.witnesses] == ["w"]
+    assert "cosigned by: w at 2023-11-14T22:13:20Z" in report.text()
     assert not any("cut short" in sentence for sentence in report.unchecked)
 
 
@@ -308,9 +458,9 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_exit_code_is_the_findings(tmp_path: Path) -> None:
-    book = Logbook()
+    book = Logbook(text=DOCUMENT)
     book.until(Stage.COMPLETED)
-    export = book.export(tmp_path / "export")
+    export = settled(book).export(tmp_path / "export")
     (tmp_path / "older").write_bytes(eventful().note())
     other = VerifierKey(ORIGIN, Ed25519PrivateKey.generate().public_key().public_bytes_raw())
     (tmp_path / "policy").write_bytes(OLD.encode())
@@ -323,6 +473,7 @@ def test_each_exit_code_is_the_findings(tmp_path: Path) -> None:
     assert said.returncode == Code.SEMANTICS
     assert "problem: entry 1: The entry says it is number 9. [index]" in said.stdout
     assert run(tmp_path / "broken", "--no-semantics").returncode == Code.OK
+    assert run(export, "--without-texts").returncode == Code.OK
     for arguments in (
         (),
         ("--nonsense",),
@@ -337,6 +488,49 @@ def test_each_exit_code_is_the_findings(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Rotate", b"Delete"))
     assert run(export).returncode == Code.ROOT
     assert "Exit codes: 0 intact" in run("--help").stdout
+
+
+def test_what_was_not_foreseen_is_an_exit_code_and_one_line(
+    book: Logbook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> Report:
+        raise TypeError("secret")
+
+    monkeypatch.setattr(command, "verify_export", fails)
+    export = str(book.export(tmp_path))
+    assert command.main([export]) == Code.FAILED
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "TypeError in test_verify_export.py" in err
+    assert "secret" not in err
+    assert command.main([export, "--traceback"]) == Code.FAILED
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_traceback(book: Logbook, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command_line = [sys.executable, "-m", "storage.verifier", str(book.export(tmp_path))]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command_line, cwd=root, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == Code.FAILED
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_that_lies_in_the_export_is_run_when_the_verifier_is_started_there(
+    book: Logbook, tmp_path: Path
+) -> None:
+    export = book.export(tmp_path / "export")
+    for name in ("cryptography", "tomllib", "argparse", "hashlib", "json"):
+        (export / f"{name}.py").write_text("print('CODE FROM THE EXPORT')\nraise SystemExit(0)\n")
+    source = Path(storage.verifier.__file__).parent
+    shutil.copytree(source, tmp_path / "verifier", ignore=shutil.ignore_patterns("__pycache__"))
+    known = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for start in (("-m", "verifier"), (str(tmp_path / "verifier"),), ("-I", str(tmp_path / "verifier"))):
+        argv = [sys.executable, *start, ".", "--key", KEY.text()]
+        done = subprocess.run(argv, cwd=export, env=known, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "INTACT"), done
 
 
 def proof_of(book: Logbook, index: int) -> Proof:
@@ -368,7 +562,7 @@ def test_one_proof_is_verified_by_itself(book: Logbook, tmp_path: Path) -> None:
 
 
 def test_what_a_log_says_moves_no_cursor(tmp_path: Path) -> None:
-    book = Logbook()
+    book = Logbook(text=DOCUMENT)
     book.until(Stage.PLANNED)
     book.approve("op_00000000000000000000000001", approval="\x1b[2J\u202e", person="eve")
     book.approve("op_00000000000000000000000001", by="fay", approval="\x1b[2J\u202e")

@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,12 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operations import canonical as ours
+from operations.articles import Reading
+from operations.constitution import Constitution
+from operations.errors import ConstitutionInvalid
 from operations.events import AnyEvent
+from operations.requirements import read_numbers
 from operations.stages import TRANSITIONS as SERVER
 from operations.stages import Stage
 from storage.entry import MAX_ENTRY, Entry
 from storage.schema import text
 from storage.verifier import canonical, shapes, spelling, stages, tree
+from storage.verifier.bounds import NumbersUnreadable
 from storage.verifier.hashing import BLOCK, BlockHasher
 from storage.verifier.kinds import DECISIONS
 from storage.verifier.law import Numbers
@@ -253,3 +260,59 @@ def test_every_rule_is_explained_in_the_documentation() -> None:
     assert explained == {rule.value for rule in Rule} | {
         "input", "signature", "witnesses", "root", "tiles", "rollback", "fork"
     }  # fmt: skip
+
+
+_REFUSED = [
+    ("tier = 3\nquorum = 2", "tier = 3\nquorum = 1"),
+    ("tier = 3\nquorum = 2", "tier = 3\nquorum = 11"),
+    ("tier = 2\nquorum = 1", "tier = 2\nquorum = 0"),
+    ("tier = 2\nquorum = 1", "tier = 1\nquorum = 1"),
+    ("tier = 2\nquorum = 1", "tier = 2\nquorum = true"),
+    ("tier = 2\nquorum = 1", "tier = 2\nquorum = 1.0"),
+    ("assent = true", "assent = false"),
+    ("plan_expiry_minutes = 1440", "plan_expiry_minutes = 10081"),
+    ("plan_expiry_minutes = 1440", "plan_expiry_minutes = 6"),
+    ("plan_expiry_minutes = 1440", "plan_expiry_minutes = 1440\nmore = 1"),
+    ("expiry_seconds = 120", "expiry_seconds = 4"),
+    ("expiry_seconds = 120", "expiry_seconds = 901"),
+    ("expiry_seconds = 120", "expiry_seconds = 1979-05-27"),
+    ("approvals_waived = 1", "approvals_waived = 2"),
+    ("time_limit_minutes = 60", "time_limit_minutes = 481"),
+    ("ratify_within_minutes = 480", "ratify_within_minutes = 4"),
+    ("ratify_within_minutes = 480", ""),
+    ("halt = 10", "halt = 11"),
+    ("halt = 10", "halt = 0"),
+    ("halt = 10", "halt = 10\nplay = 1"),
+    ("[warrants]", "[warranties]"),
+    ("[emergencies]", "[emergencies"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), _REFUSED)
+def test_what_the_server_refuses_as_a_number_the_verifier_refuses(old: str, new: str) -> None:
+    assert old in DOCUMENT
+    with pytest.raises(ConstitutionInvalid):
+        Constitution.parse(DOCUMENT.replace(old, new))
+    with pytest.raises(NumbersUnreadable):
+        Numbers(DOCUMENT.replace(old, new))
+
+
+def test_no_number_alone_is_accepted_by_one_and_refused_by_the_other() -> None:
+    places = [found.span() for found in re.finditer(r"(?<== )(?:\d+|true|false)$", DOCUMENT, re.MULTILINE)]
+    assert len(places) > 40
+    for first, end in places:
+        for value in ("0", "1", "3", "11", "901", "true", "false"):
+            text = DOCUMENT[:first] + value + DOCUMENT[end:]
+            assert _accepts(_server, text) == _accepts(Numbers, text)
+
+
+def _server(text: str) -> object:
+    return read_numbers(Reading(text).toml)
+
+
+def _accepts(read: Callable[[str], object], text: str) -> bool:
+    try:
+        read(text)
+    except (ConstitutionInvalid, NumbersUnreadable):
+        return False
+    return True

@@ -31,7 +31,7 @@ from triad.witnesses import LATE, Pace, Witnesses, complaint
 
 pytestmark = pytest.mark.anyio
 
-FAST = Pace(between=0.01, round=2.0, deadline=5.0, again=0.02, most=0.1, refused=0.02, standby=0.05)
+FAST = Pace(between=0.01, round=2.0, deadline=5.0, again=0.01, most=0.05, refused=0.01, standby=0.02)
 ADA = Actor(principal="ada", branch=Branch.PEOPLE)
 
 
@@ -44,7 +44,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             while not await holds():  # noqa: ASYNC110 - what is waited for happens in other processes
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"never: {what}") from None
 
@@ -65,6 +65,7 @@ async def asking(
     finally:
         task.cancel()
         await asyncio.wait([task])
+        assert task.cancelled(), task
 
 
 @asynccontextmanager
@@ -213,10 +214,12 @@ async def test_a_log_that_was_put_back_is_refused_and_says_so_once(
         assert standing.refused[-1].event.seen == before[0].latest.size
         assert "refuses the log (rollback)" in (complaint(standing, now()) or "")
         asked = [0]
-        while asked[0] < 10:  # it is asked again and again, and says nothing new
-            reason = witnesses.trouble.pop("w1", None)
-            asked[0] += reason is not None
-            await asyncio.sleep(0.005)
+
+        async def often() -> bool:
+            asked[0] += witnesses.trouble.pop("w1", None) is not None
+            return asked[0] >= 5
+
+        await eventually(often, "asked again and again")
         assert await refusals(ledger) == ["rollback"]
 
     async with opened(older, tmp_path) as ledger, asking(ledger, older, peer):
@@ -234,7 +237,7 @@ async def test_a_log_that_was_put_back_is_refused_and_says_so_once(
             ["rollback", "fork", "not-consistent"],
         )  # asked at that very size
     assert near.witness.logs() == before
-    assert {each.code for each in near.witness.evidence()} >= {"not-consistent"}
+    assert {each.finding for each in near.witness.evidence()} >= {"unproved"}
 
 
 async def test_two_processes_on_one_database_ask_in_turn(
@@ -276,16 +279,16 @@ class Answer:
 
 
 @contextmanager
-def answering(*answers: Answer) -> Iterator[tuple[str, list[bytes]]]:
-    """A witness that answers as it is told to, the last answer again and again; its address and what it was sent."""
-    left, sent = list(answers), list[bytes]()
+def answering(answers: list[Answer]) -> Iterator[tuple[str, list[bytes]]]:
+    """A witness that answers as the list says, its last answer again and again: its address, and what it was sent."""
+    sent = list[bytes]()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             sent.append(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = left.pop(0) if len(left) > 1 else left[0]
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.kind)
             self.send_header("Content-Length", str(len(answer.body)))
@@ -322,29 +325,34 @@ STRANGE = {
 
 async def test_an_answer_that_is_no_cosignature_is_trouble_and_no_entry(database: Database, tmp_path: Path) -> None:
     key = CosignerKey.parse(Witness.create(tmp_path / "w", "witness.example/w1", ml_dsa=False).vkeys[0])
-    async with opened(database.app, tmp_path) as ledger:
-        for case, (answer, reason) in STRANGE.items():
-            with answering(answer) as (url, sent):
-                async with asking(ledger, database.app, Peer("w1", key, url)) as witnesses:
+    answers = [Answer(500, b"")]
+    with answering(answers) as (url, sent):
+        async with (
+            opened(database.app, tmp_path) as ledger,
+            asking(ledger, database.app, Peer("w1", key, url)) as witnesses,
+        ):
+            for case, (answer, reason) in STRANGE.items():
+                answers[0] = answer
+                before = len(sent)
 
-                    async def asked_again(sent: list[bytes] = sent, witnesses: Witnesses = witnesses) -> bool:
-                        return len(sent) >= 2 and "w1" in witnesses.trouble
+                async def asked_again(before: int = before) -> bool:
+                    return len(sent) >= before + 2  # the first of them was answered so, and the second follows upon it
 
-                    await eventually(asked_again, case)
-                    assert reason in witnesses.trouble["w1"], case
-        assert (await ledger.head()).size == 1
-        assert await ledger.cosigned_by(key) == 0
+                await eventually(asked_again, case)
+                assert reason in witnesses.trouble["w1"], case
+            assert (await ledger.head()).size == 1
+            assert await ledger.cosigned_by(key) == 0
 
 
 async def test_a_fork_of_the_same_size_is_recorded_once(database: Database, tmp_path: Path) -> None:
     witness = Witness.create(tmp_path / "w", "witness.example/w1", ml_dsa=False)
     key = CosignerKey.parse(witness.vkeys[0])
-    first = (Answer(409, b"1\n", "text/x.tlog.size"), Answer(409, b"conflict\n"))
-    with answering(*first) as (url, sent):
+    first = [Answer(409, b"1\n", "text/x.tlog.size"), Answer(409, b"conflict\n")]
+    with answering(first) as (url, sent):
         async with opened(database.app, tmp_path) as ledger, asking(ledger, database.app, Peer("w1", key, url)):
 
             async def asked_often() -> bool:
-                return len(sent) >= 8
+                return len(sent) >= 6
 
             await eventually(asked_often, "asked often")
             (entry,) = await ledger.entries(kinds={"witness.refused"})
@@ -361,7 +369,7 @@ async def test_a_witness_that_forgot_what_it_cosigned_counts_no_more(
             await ledger.note(noted(1), ADA)
             await eventually(lambda: cosigned_all(ledger, peer), "cosigned")
         size = await ledger.cosigned_by(peer.key)
-        with answering(Answer(409, b"1\n", "text/x.tlog.size")) as (url, _):
+        with answering([Answer(409, b"1\n", "text/x.tlog.size")]) as (url, _):
             forgetful = Peer("w1", peer.key, url)
             async with asking(ledger, database.app, forgetful) as witnesses:
 

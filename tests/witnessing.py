@@ -104,13 +104,14 @@ class WitnessProcess:
         self.url = self._process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:"), self._process.stderr and self._process.stderr.read()
         self._port = int(self.url.rpartition(":")[2])
+        self._client = httpx2.Client(timeout=PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                if httpx2.get(f"{self.url}/livez").status_code == 200:
+                if self._client.get(f"{self.url}/livez").status_code == 200:
                     return
             except httpx2.TransportError:
-                continue
+                time.sleep(0.01)
         raise AssertionError("the witness never answered")
 
     @property
@@ -125,7 +126,7 @@ class WitnessProcess:
         return Peer(name, self.key, self.url)
 
     def ask(self, body: bytes) -> httpx2.Response:
-        return httpx2.post(f"{self.url}/add-checkpoint", content=body, timeout=PATIENCE)
+        return self._client.post(f"{self.url}/add-checkpoint", content=body)
 
     def kill(self) -> None:
         """As a power cut would."""
@@ -136,6 +137,7 @@ class WitnessProcess:
         return self._end("terminate")
 
     def _end(self, how: str) -> int:
+        self._client.close()
         if self._process.poll() is None:
             getattr(self._process, how)()
         try:

@@ -92,10 +92,10 @@ class Expiry:
         Raises:
             LedgerUnavailable: not now.
         """
+        keys = await self._keys.finish_revocations()
         values, evidence = await self._people.sweep(), 0
         for index in await self._archive.undone():
             evidence += await self._forget(index)
-        keys = await self._keys.finish_revocations()
         if values or evidence or keys:
             _LOG.warning("finished what was left over", values=values, evidence=evidence, keys=keys)
         return Finished(values, evidence, keys)

@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -27,6 +28,7 @@ from storage.verifier.checkpoint import Checkpoint, NoteMalformed, NoteUnverifie
 from storage.verifier.policy import TOLERANCE
 from storage.witness import AddCheckpoint
 from storage.witnessed import Standing, Turn
+from triad.stopping import stopped
 
 ROLLBACK: Final = "rollback"
 """The witness cosigned a larger log than this one is."""
@@ -178,34 +180,29 @@ class Witnesses:
         try:
             while True:
                 if await self._turn.take():
-                    await self._in_a_task_of_its_own()
+                    await self._ask_all()
                 await asyncio.sleep(self._pace.standby)
         finally:
             await self._turn.give_back()
 
-    async def _in_a_task_of_its_own(self) -> None:
-        """Ask until that fails. A group that is cancelled while one of its tasks fails raises the failure alone."""
-        asking = asyncio.create_task(self._ask_all())
-        try:
-            await asyncio.wait([asking])
-        finally:
-            asking.cancel()
-            await asyncio.wait([asking])
-
     async def _ask_all(self) -> None:
+        """Ask until that fails. The tasks end in no other way, so the first that ends, however it does, ends it all."""
         board = _Board()
         limits = httpx2.Limits(max_connections=2 * len(self.peers), keepalive_expiry=60)
         timeout = httpx2.Timeout(self._pace.deadline, connect=min(5.0, self._pace.deadline))
         async with httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False) as http:
+            lines = [_Line(http, peer, self._pace.deadline) for peer in self.peers]
+            work = (self._aim(board), *(self._keep_asking(board, line) for line in lines))
+            tasks = [asyncio.create_task(each) for each in work]
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._aim(board))
-                    for peer in self.peers:
-                        tasks.create_task(self._keep_asking(board, _Line(http, peer, self._pace.deadline)))
-            except* (LedgerUnavailable, LedgerCorrupt, NotFound) as errors:
-                _LOG.warning("witnesses are not asked", reason=str(errors.exceptions[0]))
-            except* Exception as errors:  # noqa: BLE001 - a defect here must not end the asking; it is logged and seen
-                _LOG.exception("witnesses are not asked", exc_info=errors)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await stopped(tasks)
+        for error in [task.exception() for task in tasks if not task.cancelled()]:
+            if isinstance(error, LedgerUnavailable | LedgerCorrupt | NotFound):
+                _LOG.warning("witnesses are not asked", reason=str(error))
+            else:  # a defect here must not end the asking; it is logged and seen
+                _LOG.error("witnesses are not asked", exc_info=error)
 
     async def _aim(self, board: _Board) -> None:
         """Choose what is asked about: the newest checkpoint, once that before it has a quorum or had its time."""
@@ -215,11 +212,9 @@ class Witnesses:
             text = parse_note(note).text
             target = _Target(Checkpoint.parse(text).size, text, note)
             await board.aim(target)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.round):
                     await board.until(lambda: board.enough(self.quorum))
-            except TimeoutError:
-                pass
             await asyncio.sleep(self._pace.between)
             await self._ledger.grown(target.size)
         raise LedgerUnavailable("The link to the database ended.")
@@ -234,7 +229,6 @@ class Witnesses:
             ):
                 with attempt:
                     await self._ask(board, line)
-            self.trouble.pop(name, None)
 
     def _pause(self, state: RetryCallState) -> float:
         pace, outcome = self._pace, state.outcome
@@ -261,6 +255,7 @@ class Witnesses:
             if isinstance(error, _Refusal):
                 await self._record(line.peer, error)
             raise
+        self.trouble.pop(name, None)
         await self._ledger.cosign(made)
         await board.done(name, made.size)
 

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the program's name; those of this process unless given.
 
     Returns:
-        The exit code, one of `api.cli.exits.Exit` except for `triad audit verify`.
+        The exit code, one of `api.cli.exits.Exit`, or of the verifier's own for `triad audit` on a ledger's bytes.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -47,7 +47,8 @@ def _spelled(arguments: list[str]) -> list[str]:
 
 
 def _stopped(stop: Stop) -> int:
-    note(stop.sentence if stop.code in {Exit.INTERRUPTED, Exit.PENDING, Exit.DECLINED} else f"error: {stop.sentence}")
+    calm = isinstance(stop.code, Exit) and stop.code in {Exit.INTERRUPTED, Exit.PENDING, Exit.DECLINED}
+    note(stop.sentence if calm else f"error: {stop.sentence}")
     for detail in stop.details:
         note(f"  {detail}")
     if stop.following:

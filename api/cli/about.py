@@ -7,11 +7,17 @@ from cyclopts import App
 
 from api.cli.app import make_app, version_text
 from api.cli.client import Client
-from api.cli.exits import MEANINGS, VERIFY_MEANINGS, Exit
+from api.cli.exits import EXPORT_MEANINGS, MEANINGS, VERIFY_MEANINGS, Exit
 from api.cli.output import SHAPE, Column, JsonObject, Shape, out, show_list, show_one, styled
 from api.cli.profile import REACH, Reach
 
 topics = App(name="help", help="Topics: exit-codes, environment.")
+
+OWN: Final = {
+    "`triad audit verify` has its own": VERIFY_MEANINGS,
+    "`triad audit export`, `prove` and `archive` have these": EXPORT_MEANINGS,
+}
+"""Exit codes of commands that have their own."""
 
 ENVIRONMENT: Final[dict[str, str]] = {
     "TRIAD_URL": "address of the service; `--url` wins over it",
@@ -71,9 +77,10 @@ def exit_codes(*, shape: Shape = SHAPE) -> int:
     rows: list[JsonObject] = [{"code": int(code), "meaning": text} for code, text in MEANINGS.items()]
     show_list(shape, rows, _rows("code"), model="Topic", ident="code")
     if shape.form == "table":
-        out("\n`triad audit verify` has its own:\n")
-        own: list[JsonObject] = [{"code": code, "meaning": text} for code, text in VERIFY_MEANINGS.items()]
-        show_list(shape, own, _rows("code"), model="Topic", ident="code")
+        for commands, meanings in OWN.items():
+            out(f"\n{commands}:\n")
+            own: list[JsonObject] = [{"code": code, "meaning": text} for code, text in meanings.items()]
+            show_list(shape, own, _rows("code"), model="Topic", ident="code")
     return Exit.OK
 
 

@@ -17,6 +17,7 @@ from api.cli.exits import Exit, Stop
 from api.cli.ledgers import ask_ledger, database_of, settings_of
 from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, out, show_list, show_one
 from api.cli.profile import REACH, HomeFolder, Reach
+from api.cli.sentences import moment
 from api.settings import Settings
 from operations.errors import LedgerCorrupt, Refusal
 from triad.analytics.analysis import Analyst
@@ -31,7 +32,7 @@ _EVERYTHING: Final = 2**53 - 1
 _STORED: Final = (
     Column("digest", lambda each: each["digest"]),
     Column("entry", lambda each: each["index"]),
-    Column("time", lambda each: each["time"]),
+    Column("time", lambda each: moment(each["time"])),
     Column("entries", lambda each: f"{each['first']} to {each['end'] - 1}"),
     Column("by", lambda each: each["by"]),
 )
@@ -88,6 +89,10 @@ def analyse(  # noqa: PLR0913 - one option each
     if store:
         return _store(named, once, reach, shape)
     found = _remote(named, reach) if remote else _local(home, named)
+    if not found.report.entries:
+        filters = [f"--{name}" for name in ("branch", "operation", "system", "playbook", "principal") if name in named]
+        what = f"no entry of that time is of this {' and '.join(filters)}" if filters else "no entry is of that time"
+        note(f"Nothing matches: {what}.")
     if markdown:
         out(document(found.report, found.digest).rstrip())
         return Exit.OK

@@ -31,7 +31,9 @@ DAILY: Final = (
 )
 LOOK: Final = (
     Registered("audit", "audit:app", "The record: read it, carry a copy elsewhere, verify it."),
-    Registered("witness", "witness:app", "Witnesses: who vouches that the log only ever grew; be one, or look at ours."),
+    Registered(
+        "witness", "witness:app", "Witnesses: who vouches that the log only ever grew; be one, or look at ours."
+    ),
     Registered("trace", "traces:trace", "Print where an operation's time went."),
     Registered("constitution", "constitution:app", "The rules in force: read, verify, amend them."),
     Registered("playbook", "catalogue:playbook", "The catalogue: everything that can be done to a system."),

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from api.cli.client import V1, Client
 from api.cli.exits import Exit, Stop
 from api.cli.operations import TIMELINE, entry_writer
-from api.cli.output import SHAPE, JsonObject, Shape, show_list
+from api.cli.output import SHAPE, JsonObject, Shape, note, show_list
 from api.cli.profile import REACH, Reach
 
 app = App(name="audit", help="The record: read it, carry a copy elsewhere, verify it.")
@@ -63,6 +63,8 @@ def tail(
     """
     with Client.of(reach) as client:
         found = list(_newest(client, lines, kind, operation))
+        if not found and not follow:
+            note("Nothing matches: no entry is of that kind and operation.")
         write = entry_writer(shape, place=True)
         if shape.form in {"table", "jsonl"} or follow:
             for entry in found:

@@ -31,6 +31,7 @@ _PLAYBOOK: Final = (
     Column("digest", lambda item: item["digest"]),
     Column("summary", lambda item: item["summary"]),
 )
+_PLAIN: Final[JsonObject] = {"string": "text", "integer": 1, "number": 1.5, "boolean": True}
 _SYSTEMS: Final = (
     Column("name", lambda item: item["name"]),
     Column("kind", lambda item: item["kind"]),
@@ -89,13 +90,39 @@ def _body(found: JsonObject) -> "RenderableType":
 
     schema: JsonObject = found["arguments"]
     required = set(schema.get("required", ()))
-    lines = [_argument(name, each, name in required) for name, each in schema.get("properties", {}).items()]
+    taken = schema.get("properties", {}).items()
+    lines = [_argument(name, each, name in required, schema.get("$defs")) for name, each in taken]
     return Group(facts(found, _PLAYBOOK), *(styled(line) for line in (["", "arguments", *lines] if lines else [])))
 
 
-def _argument(name: str, schema: JsonObject, required: bool) -> str:  # noqa: FBT001 - a fact of the argument
+def _argument(name: str, schema: JsonObject, required: bool, definitions: JsonObject | None = None) -> str:  # noqa: FBT001 - a fact of the argument
     need = "required" if required else f"otherwise {_short(schema.get('default'))}"
-    return f"  {name} ({_kind(schema)}, {need}): {schema.get('description', '')}".rstrip(": ")
+    line = f"  {name} ({_kind(schema)}, {need}): {schema.get('description', '')}".rstrip(": ")
+    defined = {f"#/$defs/{key}": each for key, each in (definitions or {}).items()}
+    example = _example(schema, defined) if schema.get("type") in {"array", "object"} else None
+    return line if example in (None, [], {}) else f"{line}\n      for example {_short(example)}"
+
+
+def _example(schema: JsonObject, defined: JsonObject) -> Any:  # noqa: ANN401 - any JSON value
+    """A value of the shape that a schema asks for; where anything goes, null."""
+    schema = defined.get(schema.get("$ref", ""), schema)
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], defined)
+    if schema.get("type") == "array":
+        return [_example(schema["items"], defined)] if schema.get("items") else []
+    if schema.get("type") == "object":
+        required = set(schema.get("required", ()))
+        shown = {
+            name: each
+            for name, each in schema.get("properties", {}).items()
+            if name in required or each.get("default") is None
+        }
+        return {name: _example(each, defined) for name, each in shown.items()}
+    return _PLAIN.get(str(schema.get("type")))
 
 
 def _kind(schema: JsonObject) -> str:

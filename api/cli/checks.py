@@ -11,8 +11,9 @@ from typing import Final
 
 from api.cli.client import Client
 from api.cli.exits import Stop
-from api.cli.ledgers import ask_ledger, database_of, entries_of, kept_pieces, log_keys, settings_of
+from api.cli.ledgers import ask_ledger, database_of, log_keys, remembered, settings_of
 from api.cli.occupation import occupant_of
+from api.cli.own_ledger import own_report
 from api.cli.profile import Profile, Reach, on_this_machine, profile
 from api.cli.records import Finding
 from api.settings import Model, Settings
@@ -25,11 +26,12 @@ from storage.binaries import EmbeddedFailed, find_binaries, server_account
 from storage.embedded import SHARED
 from storage.engine import BROKEN
 from storage.entry import Entry
-from storage.keyring import KeyExposed
+from storage.keyring import KeyExposed, Keyring
 from storage.reader import Head, Reader
-from storage.verifier.checkpoint import Checkpoint, NoteMalformed, parse_note
+from storage.signer import memory_path
 from storage.verifier.policy import Policy
-from storage.verifier.verification import verify
+from storage.verifier.report import Report
+from storage.verifier.verification import EntriesUnreadable
 from storage.witnessed import Standing, Witnessed
 from triad.home import Home
 from triad.witnesses import complaint
@@ -38,6 +40,7 @@ OLDEST: Final = (3, 11)
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 """The verifier's own tolerance for an entry's time, `storage.verifier.rules.CLOCK_TOLERANCE`."""
 
+_RUNBOOK: Final = "docs/runbooks/ledger-does-not-verify.md"
 _OTHERS: Final = 0o077
 _PRIVATE: Final = ("*.key", "*.key.next-*", "*.key.retired-*", "*.password", "*.dsn")
 
@@ -157,15 +160,14 @@ def _migrations(dsn: str) -> tuple[bool, Finding]:
 
 
 def _ledger(known: Settings, dsn: str) -> Iterator[Finding]:
-    async def look(reader: Reader) -> tuple[Head, bytes, list[Entry]]:
+    async def look(reader: Reader) -> tuple[Head, str, list[Entry]]:
         head = await reader.head()
-        newest = await reader.entries(after=head.size - 2, limit=1)
-        return head, await reader.checkpoint(), newest
+        return head, await reader.key_in_force(), await reader.entries(after=head.size - 2, limit=1)
 
     try:
-        head, note, newest = ask_ledger(dsn, look)
+        head, key, newest = ask_ledger(dsn, look)
     except LedgerCorrupt as error:
-        yield fail("ledger", str(error), "docs/runbooks/ledger-does-not-verify.md")
+        yield fail("ledger", str(error), _RUNBOOK)
         return
     yield _clock(newest)
     yield _constitution(known, head)
@@ -174,7 +176,7 @@ def _ledger(known: Settings, dsn: str) -> Iterator[Finding]:
         if head.halted
         else ok("halt", "Nothing is halted.")
     )
-    yield _verified(known, dsn, note)
+    yield _verified(known, dsn, key)
     yield _witnesses(known, dsn)
 
 
@@ -200,45 +202,62 @@ def _constitution(known: Settings, head: Head) -> Finding:
     return ok("constitution", f"{document.digest[:16]}, {len(document.articles)} articles")
 
 
-def _verified(known: Settings, dsn: str, note: bytes) -> Finding:
-    runbook = "docs/runbooks/ledger-does-not-verify.md"
+def _verified(known: Settings, dsn: str, key: str) -> Finding:
     try:
         keys = log_keys(known)
         if not keys:
             return fail("ledger", "The log's key is gone.", "docs/runbooks/keys.md")
-        size = Checkpoint.parse(parse_note(note).text).size
-        with kept_pieces(dsn) as kept:
-            report = verify(entries_of(dsn, size), note, Policy.of(keys), plans=kept, constitutions=kept)
+        report = own_report(known, dsn, Policy.of(keys))
     except KeyExposed:
         return fail(
             "ledger", "Not verified: its key is not used while others can read it.", "First what `secrets` says."
         )
-    except (LedgerUnavailable, LedgerCorrupt, NoteMalformed) as error:
-        return fail("ledger", str(error), runbook)
+    except (LedgerUnavailable, LedgerCorrupt, EntriesUnreadable) as error:
+        return fail("ledger", str(error), _RUNBOOK)
     if not report.ok:
-        return fail("ledger", f"code {int(report.code)}: {report.problems[0].sentence}", runbook)
+        return fail("ledger", f"code {int(report.code)}: {report.problems[0].sentence}", _RUNBOOK)
+    return _signer(known, key) or _intact(report)
+
+
+def _intact(report: Report) -> Finding:
     if report.open_steps:
         return warn("ledger", f"intact, {len(report.open_steps)} steps without an outcome", "triad op list")
     return ok("ledger", f"intact, {report.size} entries")
 
 
+def _signer(known: Settings, key: str) -> Finding | None:
+    """What keeps the home's signer from going on with a log that verifies; None: nothing."""
+    path = Home(known.home).secrets / "ledger.key"
+    if remembered(Home(known.home)) is None and path.exists():
+        memory = memory_path(path)
+        return fail("ledger", f"{memory} is missing or cannot be read: nothing is signed without it.", _RUNBOOK)
+    try:
+        Keyring(path, known.origin, current=known.ledger.key, following=known.ledger.next_key).find(key)
+    except LedgerUnavailable as error:
+        return fail("ledger", str(error), "docs/runbooks/log-key.md")
+    return None
+
+
 def _witnesses(known: Settings, dsn: str) -> Finding:
     page = "docs/operations/witnesses.md"
     if not known.witnesses:
-        return ok("witnesses", "none: whoever holds the log's key could show different people different logs")
+        return warn("witnesses", "none: whoever holds the log's key could show different people different logs", page)
 
     async def look(reader: Witnessed) -> list[Standing]:
         return [await reader.standing(peer) for peer in known.peers]
 
-    wrong = [each for each in (complaint(one, now()) for one in ask_ledger(dsn, look)) if each is not None]
+    found = ask_ledger(dsn, look)
+    wrong = " ".join(each for each in (complaint(one, now()) for one in found) if each is not None)
+    if any(each.refused for each in found):
+        return fail("witnesses", wrong, _RUNBOOK)
     if wrong:
-        return warn("witnesses", " ".join(wrong), "triad witness status")
-    near = [each.name for each in known.witnesses if on_this_machine(each.url)]
+        return warn("witnesses", wrong, "triad witness status")
+    near = ", ".join(each.name for each in known.witnesses if on_this_machine(each.url))
+    asked = f"{len(known.witnesses)} asked, {known.witnesses_needed} needed"
     if near:
         shared = "on this machine; under the same user that is the log's own trust domain"
-        return warn("witnesses", f"{', '.join(near)}: {shared}", page)
-    needed = known.witnesses_needed
-    return ok("witnesses", f"{len(known.witnesses)} cosign, {needed} needed")
+        return ok("witnesses", f"{asked}; {near}: {shared}")
+    return ok("witnesses", asked)
 
 
 def service(reach: Reach, known: Settings) -> Finding:

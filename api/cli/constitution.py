@@ -37,8 +37,9 @@ _TERMS: Final = (
     Column("entries", lambda item: f"{item['first']} to {'now' if item['last'] is None else item['last']}"),
     Column("since", lambda item: moment(item["since"])),
     Column("proposed by", lambda item: item["proposer"] or "the genesis"),
+    Column("proposed because", lambda item: item["proposed_because"]),
     Column("ratified by", lambda item: item["ratifier"]),
-    Column("reason", lambda item: item["reason"]),
+    Column("ratified because", lambda item: item["reason"]),
 )
 _HEALTH: Final = (
     Column("status", lambda item: item["status"]),

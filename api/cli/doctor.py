@@ -37,8 +37,16 @@ def doctor(
     rows: list[JsonObject] = [each.model_dump(mode="json") for each in found]
     show_list(shape, rows, _COLUMNS, model="Finding", ident="name")
     failed = [each for each in found if each.status == "fail"]
-    note(f"{len(failed)} of {len(found)} checks failed." if failed else "Nothing is broken.")
+    note(_verdict(len(found), len(failed), sum(each.status == "warn" for each in found)))
     return Exit.ERROR if failed else Exit.OK
+
+
+def _verdict(of: int, failed: int, warned: int) -> str:
+    if failed:
+        return f"{failed} of {of} checks failed."
+    if warned:
+        return f"Nothing is broken; {warned} of {of} checks say what somebody should know."
+    return "Nothing is broken."
 
 
 def findings(home: Path | None, config: Path | None, reach: Reach) -> Iterator[Finding]:

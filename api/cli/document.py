@@ -4,17 +4,18 @@ import re
 import sys
 from typing import Final
 
-from api.cli.about import ENVIRONMENT
+from api.cli.about import ENVIRONMENT, OWN
 from api.cli.app import make_app
-from api.cli.exits import MEANINGS, VERIFY_MEANINGS
+from api.cli.exits import MEANINGS
 
 _HEAD: Final = """# The command line
 
 This page is written by `make docs` from the commands themselves, and a test fails when the two differ.
 
 `triad` is a client of the service: it asks over HTTP and holds no rule of its own. `demo`, `up`, `migrate`, `doctor`,
-`audit verify`, `audit export` and `trace` work on a home folder, without the service. Data goes to standard output,
-everything else to standard error. Without a terminal there is no colour and no question.
+`trace` and `audit verify`, `export`, `prove`, `archive`, `analyse`, `reports`, `report` and `verifier` work on a home
+folder, without the service. Data goes to standard output, everything else to standard error. Without a terminal there
+is no colour and no question.
 
 Your key comes from `TRIAD_TOKEN`, or from `triad login`, which keeps it in `~/.config/triad/config.toml`, readable by
 you alone, and sends it only to the service that it was kept for.
@@ -39,12 +40,15 @@ def page() -> str:
     while _EMPTY_GROUP.search(commands):
         commands = _EMPTY_GROUP.sub("", commands)
     codes = _table("code", {str(int(code)): text for code, text in MEANINGS.items()})
-    own = _table("code", {str(code): text for code, text in VERIFY_MEANINGS.items()})
+    own = [
+        f"{commands}:\n\n{_table('code', {str(code): text for code, text in meanings.items()})}"
+        for commands, meanings in OWN.items()
+    ]
     variables = _table("variable", {f"`{name}`": text for name, text in ENVIRONMENT.items()})
     parts = (
         _HEAD + "\n".join(common),
         f"## Exit codes\n\n{codes}",
-        f"`triad audit verify` has its own:\n\n{own}",
+        *own,
         f"## Environment\n\n{variables}",
         commands.strip(),
     )

@@ -42,6 +42,16 @@ VERIFY_MEANINGS: Final[dict[int, str]] = {
 }
 """`triad audit verify` has codes of its own, those of `storage.verifier.report.Code`."""
 
+EXPORT_MEANINGS: Final[dict[int, str]] = {
+    0: "It is written.",
+    1: "There is nothing to write, another process writes there, or the ledger or the service cannot be reached.",
+    2: "The command line cannot be accepted; or a checkpoint is not signed, or not cosigned, by whom you trust.",
+    3: "The log does not hold together: entries are missing, changed, or not those that were signed for.",
+    4: "The log was rolled back or forked since the folder was written, or it is another log.",
+    6: "The folder is damaged or holds other files, or the policy cannot be read.",
+}
+"""`triad audit export`, `prove` and `archive`: `storage.source.WHY` says which refusal has which."""
+
 _OF_STAGE: Final[dict[str, Exit]] = {
     "completed": Exit.OK,
     "cancelled": Exit.DECLINED,

@@ -1,6 +1,7 @@
 """`triad audit export`, `prove` and `archive`: the record in files that anybody can verify without us."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
-from api.cli.client import V1, Client
+from api.cli.client import V1, Client, Refused
 from api.cli.exits import Exit, Stop
 from api.cli.ledgers import ask_ledger, database_of, settings_of
-from api.cli.output import SHAPE, Column, Shape, console, facts, note, out, show_one
+from api.cli.output import SHAPE, Column, JsonObject, Shape, console, facts, note, out, show_one
 from api.cli.profile import REACH, HomeFolder, Reach
 from api.cli.remote import RemoteSource
 from api.settings import Settings
@@ -22,19 +23,21 @@ from operations.events import SegmentArchived
 from operations.model import Actor, Branch
 from storage.archive import SUMS, Segment, last_archived
 from storage.archive import archive as archived
-from storage.export import POLICY, Progress, quiet
+from storage.export import POLICY, Exported, Progress, quiet
 from storage.export import export as write_export
 from storage.ledger import Ledger
-from storage.proving import decisions
+from storage.proving import decisions, holds
 from storage.proving import prove as make_proof
-from storage.reader import Reader
 from storage.signer import Signer
-from storage.source import WHY, ExportRefused, LedgerSource
+from storage.source import WHY, ExportRefused, LedgerSource, Source
+from storage.source import witnessed as newest_witnessed
 from storage.verifier.kinds import DECISIONS
 from storage.verifier.mirror import TileMissing, read_bounded
 from storage.verifier.policy import MAX_POLICY, Policy, PolicyMalformed
 from storage.verifier.proof import Proof, ProofMalformed
 from storage.verifier.tiles import TileMalformed
+from storage.witnessed import Witnessed
+from triad.analytics.spelling import count
 from triad.home import Home
 
 if TYPE_CHECKING:
@@ -45,23 +48,42 @@ ROOT: Final = Path(__file__).parent.parent.parent
 
 Remote = Annotated[bool, Parameter(negative=(), show_default=False)]
 
+
+def _witnesses(done: JsonObject) -> str:
+    """Whether the witnesses that are asked for cosigned, and who did."""
+    who = ", ".join(done["cosigned"])
+    if done["quorum"] is None:
+        return f"none asked for; cosigned by {who}" if who else "none asked for"
+    if done["quorum"]:
+        return f"{len(done['cosigned'])} of {done['witnesses']}: {who}"
+    return f"NOT met: {' '.join(done['lacking'])}"
+
+
 _EXPORTED: Final = (
     Column("log", lambda done: done["origin"]),
     Column("entries", lambda done: done["size"]),
     Column("new", lambda done: done["size"] - done["before"]),
     Column("root", lambda done: done["root"]),
-    Column("fetched", lambda done: f"{done['fetched']} bundles"),
-    Column("written", lambda done: f"{done['written']} files"),
+    Column("fetched", lambda done: count(done["fetched"], "bundle")),
+    Column("written", lambda done: count(done["written"], "file")),
     Column("proofs", lambda done: done["proofs"]),
-    Column("witnesses", lambda done: "the quorum is met" if done["quorum"] else "the quorum is NOT met yet"),
-    Column("missing", lambda done: "\n".join(done["missing"])),
+    Column("witnesses", _witnesses),
+    Column(
+        "missing", lambda done: "\n".join(f"{each['kind']} {each['digest']}: {each['why']}" for each in done["missing"])
+    ),
 )
 _SEGMENT: Final = (
     Column("entries", lambda done: f"{done['first']} to {done['end'] - 1}"),
     Column("root", lambda done: done["root"]),
-    Column("archive", lambda done: done["archive"]),
+    Column(f"SHA-256 of {SUMS}", lambda done: done["archive"]),
     Column("files", lambda done: done["files"]),
 )
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+_OPERATION: Final = re.compile(r"op_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
+_RUNBOOK: Final = "docs/runbooks/ledger-does-not-verify.md"
+_OTHERWISE: Final = {
+    "quorum-unmet": "`triad witness status` says which witness owes what: docs/operations/witnesses.md.",
+}
 _SYSTEM: Final = Actor(principal="triad", branch=Branch.PEOPLE)
 _EVERYTHING: Final = 10**9
 
@@ -71,6 +93,7 @@ def export(
     /,
     *,
     policy: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    witnessed: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     home: HomeFolder = None,
     remote: Remote = False,
     reach: Reach = REACH,
@@ -85,26 +108,29 @@ def export(
     Args:
         folder: where to; made where it is missing.
         policy: tlog-policy of the keys and witnesses that you trust; otherwise the log's own claim.
+        witnessed: only as far as the log's own quorum of witnesses cosigned; the newest entries may be missing.
         home: the installation's folder, whose database is read.
         remote: read from the service instead.
         reach: the service, with --remote.
         shape: of the output.
     """
     trust = _policy(policy) if policy else None
+
+    async def written(source: Source, progress: Progress) -> Exported:
+        end = await newest_witnessed(source) if witnessed else None
+        return await write_export(source, folder, trust=trust, end=end, progress=progress)
+
     with _shown() as progress, _explained(folder):
         if remote:
             with Client.of(reach) as client:
-                done = asyncio.run(write_export(RemoteSource(client), folder, trust=trust, progress=progress))
+                done = asyncio.run(written(RemoteSource(client), progress))
         else:
             settings = settings_of(home)
             with database_of(settings, "audit export") as dsn:
-                done = ask_ledger(
-                    dsn,
-                    lambda reader: write_export(_source(settings, reader), folder, trust=trust, progress=progress),
-                )
+                done = ask_ledger(dsn, lambda reader: written(_source(settings, reader), progress))
     found = done.model_dump(mode="json")
     show_one(shape, found, lambda: facts(found, _EXPORTED), model="Exported", ident="root")
-    note(f"Verify it without us: python -m storage.verifier {folder} --policy FILE")
+    note(f"Verify it without us: triad audit verifier verifier.pyz && python verifier.pyz {folder} --policy FILE")
     return Exit.OK
 
 
@@ -112,7 +138,7 @@ def prove(
     target: Annotated[str, Parameter(metavar="INDEX|OPERATION")],
     /,
     *,
-    output: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    folder: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     entry: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     size: Annotated[int | None, Parameter(metavar="N")] = None,
     home: HomeFolder = None,
@@ -121,29 +147,39 @@ def prove(
 ) -> int:
     """Print the proof that an entry is in the log, or write one for each decision of an operation.
 
+    Each proof is checked before it is given. Exit codes: 0 done, 1 there is nothing of that name, 3 the log does not
+    hold together: no proof can be made that verifies.
+
     Args:
         target: index of an entry, or id of an operation.
-        output: folder for the proofs of an operation.
+        folder: for the proofs of an operation; made where it is missing.
         entry: also write the entry's bytes into this file.
         size: under the checkpoint of so many entries, instead of the newest.
         home: the installation's folder, whose database is read.
         remote: ask the service instead.
         reach: the service, with --remote.
     """
-    single = target.isascii() and target.isdecimal()
-    if single and output is not None:
-        raise Stop(Exit.USAGE, "--output is for an operation.", following="The proof of an entry is printed.")
-    if not single and output is None:
-        raise Stop(Exit.USAGE, "An operation has several decisions.", following="Name a folder with --output DIR.")
-    if not single and entry is not None:
+    index = int(target) if _INDEX.fullmatch(target) else None
+    if index is None and not _OPERATION.fullmatch(target):
+        raise Stop(
+            Exit.USAGE,
+            "That is neither an index nor an operation's id.",
+            following="`triad audit tail` shows both; an id is `op_` and 26 characters.",
+        )
+    if index is not None and folder is not None:
+        raise Stop(Exit.USAGE, "--folder is for an operation.", following="The proof of an entry is printed.")
+    if index is None and folder is None:
+        raise Stop(Exit.USAGE, "An operation has several decisions.", following="Name a folder with --folder DIR.")
+    if index is None and entry is not None:
         raise Stop(Exit.USAGE, "--entry is for a single entry.", following="Each proof carries its entry's bytes.")
-    with _explained(output):
-        proofs = _from_service(reach, target, size) if remote else _from_home(home, target, size)
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
+    with _explained(folder, corrupt="ledger-corrupt"):
+        wanted = target if index is None else index
+        proofs = _from_service(reach, wanted, size) if remote else _from_home(home, wanted, size)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
             for proof in proofs:
-                (output / f"{proof.index}.tlog-proof").write_bytes(proof.encode())
-            note(f"{len(proofs)} proofs in {output}." if proofs else "Nothing was decided about it yet.")
+                (folder / f"{proof.index}.tlog-proof").write_bytes(proof.encode())
+            note(f"{count(len(proofs), 'proof')} in {folder}." if proofs else "Nothing was decided about it yet.")
             return Exit.OK
         if entry is not None:
             entry.write_bytes(proofs[0].extra or b"")
@@ -151,21 +187,29 @@ def prove(
     return Exit.OK
 
 
-def archive(folder: Path, /, *, home: HomeFolder = None, shape: Shape = SHAPE) -> int:
+def archive(
+    folder: Path,
+    /,
+    *,
+    again: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    home: HomeFolder = None,
+    shape: Shape = SHAPE,
+) -> int:
     """Archive the closed segments of the log: export, verify alone, list with SHA-256, and record that.
 
     A segment is closed when its 256 entries are there. Nothing is deleted. Run it again into the same folder; it goes
-    on after the last segment that the log says was archived. Exit codes as of `triad audit export`, and 1 when there is
-    nothing to archive.
+    on after the last segment that the log says was archived. Where the log asks for a quorum of witnesses it goes as
+    far as they cosigned. Exit codes as of `triad audit export`, and 1 when there is nothing to archive.
 
     Args:
         folder: the archive; made where it is missing.
+        again: archive everything from the first entry on, as after an archive was lost, and record that.
         home: the installation's folder.
         shape: of the output.
     """
     settings = settings_of(home)
     with _shown() as progress, _explained(folder), database_of(settings, "audit archive") as dsn:
-        made = ask_ledger(dsn, lambda reader: _archive(settings, reader, folder, progress))
+        made = ask_ledger(dsn, lambda reader: _archive(settings, reader, folder, progress, again=again))
         asyncio.run(_record(settings, dsn, made))
     found = made.model_dump(mode="json")
     show_one(shape, found, lambda: facts(found, _SEGMENT), model="Segment", ident="archive")
@@ -173,12 +217,12 @@ def archive(folder: Path, /, *, home: HomeFolder = None, shape: Shape = SHAPE) -
     return Exit.OK
 
 
-def _source(settings: Settings, reader: Reader) -> LedgerSource:
+def _source(settings: Settings, reader: Witnessed) -> LedgerSource:
     return LedgerSource(reader, settings.peers, settings.witnesses_needed)
 
 
-async def _archive(settings: Settings, reader: Reader, folder: Path, progress: Progress) -> Segment:
-    first = await last_archived(reader)
+async def _archive(settings: Settings, reader: Witnessed, folder: Path, progress: Progress, *, again: bool) -> Segment:
+    first = 0 if again else await last_archived(reader)
     _, segment = await archived(_source(settings, reader), folder, first, _verified, progress)
     return segment
 
@@ -218,10 +262,10 @@ def _verified(folder: Path) -> str | None:
     return f"The verifier ended with {done.returncode}: {' '.join(said[:3]) or 'it said nothing'}"
 
 
-def _from_home(home: Path | None, target: str, size: int | None) -> list[Proof]:
-    async def ask(reader: Reader) -> list[Proof]:
+def _from_home(home: Path | None, target: int | str, size: int | None) -> list[Proof]:
+    async def ask(reader: Witnessed) -> list[Proof]:
         try:
-            indexes = [int(target)] if target.isdecimal() else await decisions(reader, target)
+            indexes = [target] if isinstance(target, int) else await decisions(reader, target)
             return [await make_proof(reader, index, size) for index in indexes]
         except NotFound as error:
             raise Stop(Exit.ERROR, f"There is nothing to prove ({error.code}).", *error.reasons) from error
@@ -230,16 +274,43 @@ def _from_home(home: Path | None, target: str, size: int | None) -> list[Proof]:
         return ask_ledger(dsn, ask)
 
 
-def _from_service(reach: Reach, target: str, size: int | None) -> list[Proof]:
+def _from_service(reach: Reach, target: int | str, size: int | None) -> list[Proof]:
     query = "" if size is None else f"?size={size}"
     with Client.of(reach) as client:
-        if target.isdecimal():
-            indexes = [int(target)]
-        else:
-            found = client.items(f"{V1}/audit", most=_EVERYTHING, operation=target, kind=sorted(DECISIONS))
-            indexes = [int(entry["index"]) for entry in found]
-        paths = [f"/api/verification/audit/{index}/proof{query}" for index in indexes]
-        return [Proof.parse(client.content(path)) for path in paths]
+        indexes = [target] if isinstance(target, int) else _decided(client, target)
+        if not indexes:
+            return []
+        try:
+            keys = Policy.parse(client.content(f"{V1}/ledger/policy")).keys
+            found = [
+                (index, Proof.parse(client.content(f"/api/verification/audit/{index}/proof{query}")))
+                for index in indexes
+            ]
+        except Refused as error:
+            if error.problem.get("code") == "ledger-corrupt":
+                raise LedgerCorrupt(
+                    " ".join(map(str, error.problem.get("reasons", ()))) or "It does not verify."
+                ) from error
+            raise
+    for index, proof in found:
+        if proof.index != index:
+            raise LedgerCorrupt(f"The service answered with the proof of another entry than {index}.")
+        holds(proof, keys)
+    return [proof for _, proof in found]
+
+
+def _decided(client: Client, operation: str) -> list[int]:
+    """Indexes of what was decided about an operation.
+
+    Raises:
+        Stop: there is no such operation.
+    """
+    path = f"{V1}/audit"
+    found = client.items(path, most=_EVERYTHING, operation=operation, kind=sorted(DECISIONS))
+    indexes = [int(entry["index"]) for entry in found]
+    if not indexes and not list(client.items(path, most=1, operation=operation)):
+        raise Stop(Exit.ERROR, "There is nothing to prove (unknown-operation).", "There is no operation of that id.")
+    return indexes
 
 
 def _policy(path: Path) -> Policy:
@@ -250,8 +321,8 @@ def _policy(path: Path) -> Policy:
 
 
 @contextmanager
-def _explained(folder: Path | None) -> Iterator[None]:
-    """Turn what can go wrong into a sentence and an exit code."""
+def _explained(folder: Path | None, *, corrupt: str = "source-corrupt") -> Iterator[None]:
+    """Turn what can go wrong into a sentence and an exit code; `corrupt` is the code where the ledger contradicts."""
     try:
         yield
     except ExportRefused as error:
@@ -259,16 +330,21 @@ def _explained(folder: Path | None) -> Iterator[None]:
             WHY[error.code],
             f"Refused ({error.code}); the folder's log stays as it was.",
             *error.reasons,
-            following="docs/runbooks/ledger-does-not-verify.md" if WHY[error.code] != WHY["copy-damaged"] else None,
+            following=_RUNBOOK if WHY[error.code] in {3, 4} else _OTHERWISE.get(error.code),
         ) from error
     except Refusal as error:
-        raise Stop(Exit.ERROR, f"It cannot be done ({error.code}).", *error.reasons) from error
-    except (LedgerUnavailable, LedgerCorrupt) as error:
+        again = "--again writes the archive anew." if error.code == "nothing-closed" else None
+        raise Stop(Exit.ERROR, f"It cannot be done ({error.code}).", *error.reasons, following=again) from error
+    except LedgerCorrupt as error:
+        raise Stop(WHY["source-corrupt"], f"Refused ({corrupt}).", str(error), following=_RUNBOOK) from error
+    except LedgerUnavailable as error:
         raise Stop(Exit.ERROR, "The ledger cannot be read.", str(error), following="triad doctor") from error
-    except ProofMalformed as error:
-        raise Stop(WHY["source-corrupt"], "What was answered is no proof.", str(error)) from error
+    except (ProofMalformed, PolicyMalformed) as error:
+        raise Stop(WHY["source-corrupt"], "What was answered cannot be used.", str(error)) from error
     except OSError as error:
-        raise Stop(Exit.ERROR, f"{folder or 'The file'} cannot be written.", error.strerror or "") from error
+        raise Stop(
+            Exit.ERROR, f"{error.filename or folder or 'The file'} cannot be written.", error.strerror or ""
+        ) from error
 
 
 @contextmanager

@@ -51,9 +51,10 @@ def database_of(settings: Settings, command: str) -> Iterator[str]:
     home = Home(settings.home)
     if settings.database.url is not None:
         try:
-            yield resolve_secret(settings.database.url)
+            found = resolve_secret(settings.database.url)
         except Refusal as error:
             raise Stop(Exit.ERROR, "The DSN of the database cannot be read.", *error.reasons) from error
+        yield found
         return
     dsn = home.secrets / "app.dsn"
     if not dsn.exists():

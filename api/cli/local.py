@@ -134,6 +134,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
                 f"Port {port} at {host} cannot be taken: {error.strerror}.",
                 following="Name another with --port.",
             ) from error
+        except OverflowError as error:
+            raise Stop(Exit.USAGE, "A port is a number from 0 to 65535.", following="Name one with --port.") from error
         yield listener
     finally:
         listener.close()

@@ -6,9 +6,9 @@ from cyclopts import App, Parameter
 
 from api.cli.asking import CONSENT, ONCE, Consent, Once, confirm
 from api.cli.client import V1, Client
-from api.cli.exits import Exit
+from api.cli.exits import Exit, Stop
 from api.cli.operations import Reason
-from api.cli.output import SHAPE, Column, Shape, show_list, show_one, styled
+from api.cli.output import SHAPE, Column, Shape, note, show_list, show_one, styled
 from api.cli.profile import REACH, Reach
 from api.cli.sentences import moment
 
@@ -50,9 +50,21 @@ def rotate(
     with Client.of(reach) as client:
         body = {"reason": reason, "compromised": compromised}
         made = client.post(f"{V1}/ledger/key/rotations", body, key=once.key).data
+        asked = _witnesses(client)
     lines = (f"Entry {made['index']} names the new key: {made['key']}", *made["sentences"])
     show_one(shape, made, lambda: styled("\n".join(lines)), model="RotationMade", ident="index")
+    if asked:
+        note(f"The log's witnesses ({', '.join(asked)}) must learn the new key. Whoever runs one types there:")
+        note(f"  triad witness add-log {made['key']} --beside")
     return Exit.OK
+
+
+def _witnesses(client: Client) -> list[str]:
+    """Names of the witnesses that the log asks; none where they may not be read: the rotation stands already."""
+    try:
+        return [str(each["name"]) for each in client.get(f"{V1}/witnesses").data["items"]]
+    except Stop:
+        return []
 
 
 def keys(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:

@@ -41,6 +41,7 @@ def keep(
     name: Annotated[str | None, Parameter(metavar="TEXT")] = None,
     email: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     contact: Annotated[str | None, Parameter(metavar="TEXT")] = None,
+    new: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     reach: Reach = REACH,
     shape: Shape = SHAPE,
 ) -> int:
@@ -51,13 +52,16 @@ def keep(
         name: what they are called.
         email: their address.
         contact: how else they are reached.
+        new: also where no key belongs to the handle, which stands in the ledger for ever.
         reach: the service.
         shape: of the output.
     """
     given = {"name": name, "email": email, "contact": contact}
-    body = {field: value for field, value in given.items() if value is not None}
+    body: JsonObject = {field: value for field, value in given.items() if value is not None}
     if not body:
         raise Stop(Exit.USAGE, "There is nothing to keep.", following="Give --name, --email or --contact.")
+    if new:
+        body["new"] = True
     with Client.of(reach) as client:
         found = client.post(_path(subject), body).data
     show_one(shape, found, lambda: _person(found), model="PersonView", ident="subject")

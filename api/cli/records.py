@@ -5,6 +5,7 @@ from typing import Literal
 from operations.canonical import JsonObject, Record
 from storage.archive import Segment as ArchivedSegment
 from storage.export import Exported as ExportDone
+from storage.verifier.report import Omitted
 from triad.analytics.records import Analysis as LogAnalysis
 from triad.analytics.records import StoredReport as StoredAnalysis
 
@@ -59,6 +60,7 @@ class VerifyReport(Record):
     witnesses: tuple[Witnessed, ...]
     compared: int
     replayed: bool
+    omitted: tuple[Omitted, ...]
     found: int
     problems: tuple[BrokenRule, ...]
     open_steps: tuple[OpenStep, ...]
@@ -122,7 +124,7 @@ class WitnessLog(Record):
 
 
 class KeptRequest(Record):
-    """A request that a log signed and the witness refused."""
+    """A checkpoint that a log signed and the witness kept: a `fork`, or an `unproved` one."""
 
     digest: str
     origin: str

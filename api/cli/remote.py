@@ -5,10 +5,12 @@ from typing import Final
 
 from api.cli.client import V1, Client, Refused
 from operations.canonical import Digest
-from operations.errors import NotFound
+from operations.errors import Gone, LedgerCorrupt, NotFound
 from storage.verifier.tiles import Tile
 
-_NOT_THERE: Final = frozenset({404, 410})
+_GONE: Final = 410
+_NOT_THERE: Final = frozenset({404, _GONE})
+_CORRUPT: Final = "ledger-corrupt"
 
 
 class RemoteSource:
@@ -21,6 +23,10 @@ class RemoteSource:
     async def checkpoint(self, size: int | None = None) -> bytes:
         """The newest signed note, or the one at `size`."""
         return await self._get("checkpoint" if size is None else f"checkpoints/{size}")
+
+    async def cosigned(self) -> bytes:
+        """The newest signed note that the log's own quorum of witnesses cosigned."""
+        return await self._get("cosigned-checkpoint")
 
     async def tile(self, level: int, number: int, width: int) -> bytes:
         """A hash tile."""
@@ -47,5 +53,12 @@ class RemoteSource:
             return await asyncio.to_thread(self._client.content, f"{self._prefix}/{place}")
         except Refused as error:
             if error.problem.get("status") in _NOT_THERE:
-                raise NotFound(str(error.problem.get("code", "not-found")), error.sentence) from error
+                kind = Gone if error.problem.get("status") == _GONE else NotFound
+                raise kind(str(error.problem.get("code", "not-found")), *_said(error)) from error
+            if error.problem.get("code") == _CORRUPT:
+                raise LedgerCorrupt(" ".join(_said(error))) from error
             raise
+
+
+def _said(error: Refused) -> list[str]:
+    return [str(reason) for reason in error.problem.get("reasons", ())] or [error.sentence]

@@ -57,6 +57,10 @@ TEMPLATES: Final[dict[str, str]] = {
 """One for each kind of event; the names in braces are the event's fields."""
 
 
+_EVIDENCE_ERASED: Final = "{by} erases a piece of evidence, {evidence}: {reason}"
+"""An erasure that names nobody is of evidence."""
+
+
 def sentence(entry: JsonObject) -> str:
     """What the entry's event says. A kind that is newer than this program is told by its name."""
     event = entry.get("event", {})
@@ -64,6 +68,8 @@ def sentence(entry: JsonObject) -> str:
     if "request" in event:
         words["description"] = event["request"].get("description", "")
     text = TEMPLATES.get(str(entry.get("kind")), str(entry.get("kind")))
+    if entry.get("kind") == "personal.erased" and event.get("subject") is None:
+        text = _EVIDENCE_ERASED
     return " ".join(text.format_map(words).split()).removesuffix(":")
 
 
@@ -71,6 +77,11 @@ def entry_line(entry: JsonObject, *, place: bool = False) -> str:
     """One line: when, what, who, and the operation where `place` is asked for."""
     where = f"{entry['index']:>6}  {entry.get('operation') or '-':<29}  " if place else ""
     return f"{clock(entry['time'])}  {where}{entry['kind']:<20}  {entry['principal']:<17}  {sentence(entry)}"
+
+
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """A number of things, in words that fit it."""
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
 
 
 def clock(instant: str) -> str:

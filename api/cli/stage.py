@@ -1,6 +1,8 @@
 """Plays the demonstration on a home folder: real database, files, gate and ledger; rules instead of a model."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +62,16 @@ def _next(home: Home, scenes: list[Scene], say: Callable[[str], None], *, own: b
     shown = next((scene.operation for scene in scenes[1:] if scene.operation), "OPERATION")
     say("")
     say(f"All {len(scenes)} acts went as promised, in {sum(scene.seconds for scene in scenes):.1f} s. Look further:")
-    say(f"  triad audit verify{option}    the record again, from its bytes")
-    say(f"  triad trace {shown}{option}    where the time of the second act went")
-    say(f"  triad up{option}    the same as a service; then `triad op list`")
+    triad = "triad" if shutil.which("triad") else _beside()
+    say(f"  {triad} audit verify{option}    the record again, from its bytes")
+    say(f"  {triad} trace {shown}{option}    where the time of the second act went")
+    say(f"  {triad} up{option}    the same as a service; then `{triad} op list`")
+
+
+def _beside() -> str:
+    """How to call the program where it is not on the PATH: beside the interpreter that runs it."""
+    found = Path(sys.executable).with_name("triad")
+    if not found.exists():
+        return "triad"
+    here = Path.cwd()
+    return str(found.relative_to(here)) if found.is_relative_to(here) else str(found)

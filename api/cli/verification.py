@@ -1,8 +1,6 @@
 """`triad audit verify` and `audit verifier`: they trust neither the service nor the database, only keys and hashes."""
 
-import asyncio
 import zipapp
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -12,26 +10,21 @@ from cyclopts import Parameter
 import storage.verifier
 from api.cli.client import Client
 from api.cli.exits import Exit, Stop
-from api.cli.ledgers import ask_ledger, database_of, entries_of, kept_pieces, log_keys, remembered, settings_of
+from api.cli.ledgers import database_of, log_keys, settings_of
 from api.cli.output import SHAPE, Column, JsonObject, Shape, facts, note, show_one
+from api.cli.own_ledger import own_report
 from api.cli.profile import REACH, HomeFolder, Reach
 from api.settings import Settings
-from operations.errors import LedgerCorrupt, LedgerUnavailable, NotFound
-from storage.integrity import check_tables
-from storage.reader import Reader
-from storage.verifier.checkpoint import MAX_NOTE, Checkpoint, NoteMalformed, VerifierKey, parse_note
+from operations.errors import LedgerCorrupt, LedgerUnavailable
+from storage.verifier.checkpoint import MAX_NOTE, NoteMalformed, VerifierKey
 from storage.verifier.exported import verify_export
 from storage.verifier.mirror import TileMissing, read_bounded
 from storage.verifier.policy import MAX_POLICY, Policy, PolicyMalformed
 from storage.verifier.report import Code, Report
 from storage.verifier.tiles import TileMalformed
-from storage.verifier.verification import EntriesUnreadable
-from storage.verifier.verification import verify as verify_entries
-from triad.home import Home
 
-_EVERYTHING: Final = 10**9
 _REPORT: Final = (
-    Column("verdict", lambda report: "intact" if report["ok"] else f"NOT INTACT (code {report['code']})"),
+    Column("verdict", lambda report: _verdict(report, intact=report["ok"])),
     Column("log", lambda report: report["origin"]),
     Column("entries", lambda report: report["size"]),
     Column("root", lambda report: report["root"]),
@@ -46,7 +39,7 @@ _REPORT: Final = (
     Column("not checked", lambda report: "\n".join(report["unchecked"])),
 )
 _SERVICE: Final = (
-    Column("verdict", lambda report: "intact" if report["intact"] else f"NOT INTACT (code {report['code']})"),
+    Column("verdict", lambda report: _verdict(report, intact=report["intact"])),
     Column("entries", lambda report: report["size"]),
     Column("root", lambda report: report["head"]),
     Column("open steps", lambda report: report["open_steps"] or None),
@@ -62,6 +55,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     policy: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     older: Annotated[tuple[Path, ...], Parameter(negative=(), metavar="FILE", show_default=False)] = (),
     semantics: bool = True,
+    texts: bool = True,
     home: HomeFolder = None,
     remote: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     reach: Reach = REACH,
@@ -69,7 +63,8 @@ def verify(  # noqa: PLR0913 - one parameter an option
 ) -> int:
     """Verify a ledger from its bytes: signatures, root, what was seen before, and what the entries mean.
 
-    Exit codes: 0 intact, 2 signature or witnesses, 3 root, 4 rolled back or forked, 5 meaning, 6 unreadable.
+    Exit codes: 0 intact, 2 signature or witnesses, 3 root, 4 rolled back or forked, 5 meaning, 6 unreadable,
+    7 the verifier itself failed.
 
     Args:
         folder: an export made by `triad audit export`; without it the database of the home folder is read.
@@ -77,6 +72,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
         policy: tlog-policy of the keys and witnesses that you trust, instead of --key.
         older: a checkpoint that you kept; the ledger must begin with what it saw.
         semantics: also replay what the entries mean.
+        texts: the plans and constitutions are there, and a missing one is a breach.
         home: the installation's folder.
         remote: let the service verify itself; that shows less, since it is its own witness.
         reach: the service, with --remote.
@@ -87,9 +83,9 @@ def verify(  # noqa: PLR0913 - one parameter an option
     trusted = _trusted(key, policy)
     notes = tuple(_read(path, MAX_NOTE) for path in older)
     if folder is None:
-        report = _home_report(home, trusted, notes, semantics=semantics)
+        report = _home_report(home, trusted, notes, semantics=semantics, texts=texts)
     else:
-        report = verify_export(folder, trusted, older=notes, semantics=semantics)
+        report = verify_export(folder, trusted, older=notes, semantics=semantics, texts=texts)
         if trusted is None:
             note("The export's own keys were used: that shows only that it agrees with itself. Give --key or --policy.")
     found: JsonObject = report.fields()
@@ -107,7 +103,7 @@ def verifier(file: Path, /) -> int:
         write_verifier(file)
     except OSError as error:
         raise Stop(Exit.ERROR, f"{file} could not be written.", error.strerror or "") from error
-    note(f"Verify with: python {file} FOLDER --key VKEY")
+    note(f"Verify with: python -I {file} FOLDER --key VKEY")
     return Exit.OK
 
 
@@ -129,53 +125,18 @@ def write_verifier(file: Path) -> None:
         zipapp.create_archive(package.parent, file, interpreter="/usr/bin/env python3", compressed=True)
 
 
-def _home_report(folder: Path | None, trusted: Policy | None, older: tuple[bytes, ...], *, semantics: bool) -> Report:
+def _home_report(
+    folder: Path | None, trusted: Policy | None, older: tuple[bytes, ...], *, semantics: bool, texts: bool
+) -> Report:
     settings = settings_of(folder)
-    home = Home(settings.home)
     policy = trusted or Policy.of(_own_keys(settings))
-    before = remembered(home)
     try:
-        with database_of(settings, "audit verify") as dsn, kept_pieces(dsn) as kept:
-            signed, rotations = ask_ledger(dsn, _notes)
-            report = verify_entries(
-                _readable(dsn, _size_of(signed)),
-                signed,
-                policy,
-                older=older,
-                rotations=rotations,
-                plans=_Readable(kept),
-                constitutions=_Readable(kept),
-                semantics=semantics,
-            )
-            report = _with_tables(report, dsn)
+        with database_of(settings, "audit verify") as dsn:
+            return own_report(settings, dsn, policy, older=older, semantics=semantics, texts=texts)
     except LedgerUnavailable as error:
         raise Stop(Code.INPUT, "The ledger cannot be read.", str(error), following="triad doctor") from error
     except Stop as stop:
         raise Stop(Code.INPUT, stop.sentence, *stop.details, following=stop.following) from stop
-    if before is None or report.size is None or report.root is None:
-        return report
-    if before.size > report.size or (before.size == report.size and before.root.hex() != report.root):
-        sentence = f"The log's own signer remembers {before.size} entries with another head."
-        return report.broken(Code.FORK, "rollback", sentence)
-    return report
-
-
-def _with_tables(report: Report, dsn: str) -> Report:
-    """The report with what the tables beside the entries say otherwise: an export does not have them."""
-    for sentence in reversed(asyncio.run(check_tables(dsn)).sentences):
-        report = report.broken(Code.SEMANTICS, "tables", sentence)
-    return report
-
-
-async def _notes(reader: Reader) -> tuple[bytes, tuple[bytes, ...]]:
-    """The newest checkpoint, and those over rotations of the log's key."""
-    rotations = []
-    for entry in await reader.entries(kinds={"key.rotated"}, limit=_EVERYTHING):
-        try:
-            rotations.append(await reader.checkpoint(entry.index + 1))
-        except NotFound:
-            continue
-    return await reader.checkpoint(), tuple(rotations)
 
 
 def _remote(reach: Reach, shape: Shape) -> int:
@@ -202,39 +163,6 @@ def _own_keys(settings: Settings) -> tuple[VerifierKey, ...]:
     return found
 
 
-def _readable(dsn: str, size: int) -> Iterator[bytes]:
-    try:
-        yield from entries_of(dsn, size)
-    except (LedgerUnavailable, LedgerCorrupt) as error:
-        raise EntriesUnreadable(str(error)) from error
-
-
-class _Readable(Mapping[str, bytes]):
-    """Pieces of evidence, of which one that cannot be read makes the input unreadable."""
-
-    def __init__(self, kept: Mapping[str, bytes]) -> None:
-        self._kept = kept
-
-    def __getitem__(self, digest: str) -> bytes:
-        try:
-            return self._kept[digest]
-        except (LedgerUnavailable, LedgerCorrupt) as error:
-            raise EntriesUnreadable(str(error)) from error
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-
-def _size_of(signed: bytes) -> int:
-    try:
-        return Checkpoint.parse(parse_note(signed).text).size
-    except NoteMalformed:
-        return 0
-
-
 def _trusted(keys: tuple[str, ...], path: Path | None) -> Policy | None:
     if keys and path is not None:
         raise Stop(Exit.USAGE, "--key and --policy exclude each other.", "A policy names its log keys itself.")
@@ -259,6 +187,12 @@ def _read(path: Path, limit: int) -> bytes:
     except (OSError, TileMissing, TileMalformed) as error:
         why = (error.strerror or "") if isinstance(error, OSError) else str(error)
         raise Stop(Code.INPUT, f"{path} cannot be read.", why) from error
+
+
+def _verdict(report: JsonObject, *, intact: bool) -> str:
+    if not intact:
+        return f"NOT INTACT (code {report['code']})"
+    return f"intact, but not checked: {', '.join(report['omitted'])}" if report["omitted"] else "intact"
 
 
 def _problem(problem: JsonObject) -> str:

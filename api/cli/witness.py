@@ -2,8 +2,7 @@
 
 import os
 import socket
-import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,10 +12,11 @@ from api.cli.client import V1, Client
 from api.cli.exits import Exit, Stop
 from api.cli.output import SHAPE, Column, JsonObject, Shape, note, out, show_list, show_one, styled
 from api.cli.profile import REACH, Reach
-from api.cli.sentences import moment
+from api.cli.sentences import counted, moment
 from operations.errors import LedgerUnavailable
 from storage.verifier.checkpoint import NoteMalformed, VerifierKey
 from storage.witness import Witness
+from storage.witness_memory import Finding
 
 app = App(name="witness", help="Witnesses: who vouches that the log only ever grew; be one, or look at ours.")
 
@@ -24,6 +24,9 @@ WitnessHome = Annotated[Path | None, Parameter(name="--home", metavar="DIR", env
 """The folder of a witness: its key and its memory."""
 
 DEFAULT_PORT: Final = 8643
+RUNBOOK: Final = "docs/runbooks/ledger-does-not-verify.md"
+LATE: Final = timedelta(seconds=120)
+"""What a witness has not cosigned for longer is missing; `triad.witnesses.LATE` is the same."""
 
 _LOGS: Final = (
     Column("origin", lambda log: log["origin"]),
@@ -31,10 +34,14 @@ _LOGS: Final = (
     Column("when", lambda log: moment(log["cosigned"]) if log["cosigned"] else ""),
     Column("keys", lambda log: " ".join(log["keys"])),
 )
+_FINDINGS: Final[dict[str, str]] = {
+    Finding.FORK: "the log signed two roots of that size",
+    Finding.UNPROVED: "not shown to extend what was cosigned; accuses nobody",
+}
 _KEPT: Final = (
     Column("digest", lambda kept: kept["digest"][:16]),
     Column("origin", lambda kept: kept["origin"]),
-    Column("code", lambda kept: kept["code"]),
+    Column("what", lambda kept: f"{kept['code']}: {_FINDINGS[kept['code']]}"),
     Column("signed", lambda kept: kept["size"]),
     Column("cosigned before", lambda kept: kept["known"]),
     Column("when", lambda kept: moment(kept["at"])),
@@ -66,15 +73,45 @@ def init(
         home: the witness's folder.
         shape: of the output.
     """
+    if "://" in name:
+        raise Stop(
+            Exit.USAGE,
+            "A witness's name is no URL.",
+            "It is the name that its signatures carry; where it is asked is another setting.",
+            following=f"Leave the scheme out: {name.partition('://')[2] or 'witness.example.org/w1'}",
+        )
     try:
         made = Witness.create(_home(home), name, ml_dsa=ml_dsa)
     except NoteMalformed as error:
         raise Stop(Exit.USAGE, "A witness cannot be called that.", str(error)) from error
     except LedgerUnavailable as error:
-        raise Stop(Exit.ERROR, "No witness was made.", str(error)) from error
-    item: JsonObject = {"name": made.name, "vkeys": list(made.vkeys)}
-    show_one(shape, item, lambda: styled("\n".join(made.vkeys)), model="WitnessMade", ident="name")
+        raise Stop(
+            Exit.ERROR,
+            "No witness was made.",
+            str(error),
+            following="`triad witness keys` prints the public keys of the one that is there, `triad witness serve` "
+            "runs it; --home names another folder.",
+        ) from error
+    _show_keys(made, shape)
+    note("Next: `triad witness add-log VKEY` with the key of the log, then `triad witness serve`.")
     return Exit.OK
+
+
+@app.command
+def keys(*, home: WitnessHome = None, shape: Shape = SHAPE) -> int:
+    """Print the public keys of a witness again, for whoever shall trust it.
+
+    Args:
+        home: the witness's folder.
+        shape: of the output.
+    """
+    _show_keys(_witness(home), shape)
+    return Exit.OK
+
+
+def _show_keys(witness: Witness, shape: Shape) -> None:
+    item: JsonObject = {"name": witness.name, "vkeys": list(witness.vkeys)}
+    show_one(shape, item, lambda: styled("\n".join(witness.vkeys)), model="WitnessMade", ident="name")
 
 
 @app.command
@@ -100,7 +137,7 @@ def serve(
     known = witness.logs()
     with listening(host, port) as listener:
         configure_logs(Logging(), None)
-        note(f"{witness.name} serves at {_address(listener)} for {len(known)} logs. Ctrl-C stops it.")
+        note(f"{witness.name} serves at {_address(listener)} for {counted(len(known), 'log')}. Ctrl-C stops it.")
         out(_address(listener))
         server = witness_server(witness)
         server.run(sockets=[listener])
@@ -169,16 +206,27 @@ def remove_log(log: str, /, *, home: WitnessHome = None) -> int:
     gone = _witness(home).distrust(key.name if key else log, key)
     if not gone:
         raise Stop(Exit.ERROR, "It did not cosign for that.", following="triad witness logs")
-    note(f"{gone} keys are trusted no longer.")
+    note("One key is trusted no longer." if gone == 1 else f"{gone} keys are trusted no longer.")
     return Exit.OK
 
 
 @app.command
-def evidence(digest: str | None = None, /, *, home: WitnessHome = None, shape: Shape = SHAPE) -> int:
-    """List what logs signed although it does not agree with what was cosigned; or print one such request as it came.
+def evidence(
+    digest: str | None = None,
+    /,
+    *,
+    against: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    home: WitnessHome = None,
+    shape: Shape = SHAPE,
+) -> int:
+    """List what logs signed that does not fit together; or print one such checkpoint with the log's signatures.
+
+    A fork is two checkpoints of one size with different roots, both signed by the log: together they prove it to
+    anybody. An unproved checkpoint accuses nobody: it extends what was cosigned or it does not.
 
     Args:
-        digest: the first digits of a request's SHA-256, to print it.
+        digest: the first digits of a note's SHA-256, to print it.
+        against: print the other note of a fork instead.
         home: the witness's folder.
         shape: of the output.
     """
@@ -188,7 +236,7 @@ def evidence(digest: str | None = None, /, *, home: WitnessHome = None, shape: S
             {
                 "digest": each.digest,
                 "origin": each.origin,
-                "code": each.code,
+                "code": each.finding.value,
                 "size": each.size,
                 "known": each.known,
                 "at": _instant(each.at),
@@ -199,15 +247,19 @@ def evidence(digest: str | None = None, /, *, home: WitnessHome = None, shape: S
         return Exit.OK
     found = [each for each in kept if each.digest.startswith(digest)]
     if len(found) != 1:
-        raise Stop(Exit.ERROR, f"{len(found)} requests begin like that.", following="triad witness evidence")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(found[0].request)
+        raise Stop(Exit.ERROR, f"{len(found)} of them begin like that.", following="triad witness evidence")
+    printed = found[0].against if against else found[0].note
+    if not printed:
+        raise Stop(Exit.ERROR, "No other note is kept of that one.")
+    out(printed.decode().removesuffix("\n"))
     return Exit.OK
 
 
 @app.command
 def status(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
     """Show the witnesses that our log asks: what each cosigned last, and what it refuses.
+
+    It exits with 1 while a witness refuses the log, or the newest entries wait for a quorum for too long.
 
     Args:
         reach: the service.
@@ -217,18 +269,28 @@ def status(*, reach: Reach = REACH, shape: Shape = SHAPE) -> int:
         found = client.get(f"{V1}/witnesses").data
     show_list(shape, found["items"], _STATUS, model="WitnessView", ident="name")
     note(_summary(found))
-    refused = [each["name"] for each in found["items"] if each["refused"]]
-    return Exit.ERROR if refused else Exit.OK
+    refused = [each for each in found["items"] if each["refused"]]
+    for each in refused:
+        seen = each["size"] if each["seen"] is None else each["seen"]
+        note(f"{each['name']} cosigned {seen} entries of this log and refuses what it is now ({each['refused']}).")
+    if refused:
+        note(f"What to do: {RUNBOOK}")
+    return Exit.ERROR if refused or _missing(found) else Exit.OK
 
 
 @app.command
 def checkpoint(*, reach: Reach = REACH) -> int:
     """Print the newest checkpoint of our log that its quorum of witnesses cosigned.
 
+    Where the log asks for no witness that is its newest checkpoint, and the command says so.
+
     Args:
         reach: the service.
     """
     with Client.of(reach) as client:
+        asked = client.content(f"{V1}/ledger/policy").decode().rstrip("\n")
+        if asked.endswith("quorum none"):
+            note("The log asks for no quorum of witnesses; this is its newest checkpoint.")
         out(client.content(f"{V1}/ledger/cosigned-checkpoint").decode().rstrip("\n"))
     return Exit.OK
 
@@ -244,14 +306,27 @@ def policy(*, reach: Reach = REACH) -> int:
     return Exit.OK
 
 
+def _missing(found: JsonObject) -> bool:
+    """Whether the quorum is missing: there never was one, or what waits for it has waited for longer than a moment."""
+    if not found["quorum"] or found["cosigned"] == found["size"]:
+        return False
+    if found["cosigned"] is None:
+        return True
+    waiting = [each["behind_since"] for each in found["items"] if each["behind_since"]]
+    late = [since for since in waiting if datetime.now(UTC) - datetime.fromisoformat(since) > LATE]
+    return bool(len(found["items"]) - len(late) < found["quorum"])
+
+
 def _summary(found: JsonObject) -> str:
     if not found["items"]:
         return "No witness is asked. docs/operations/witnesses.md says how to have one."
+    size = counted(found["size"], "entry", "entries")
     if not found["quorum"]:
-        return f"The log has {found['size']} entries; no quorum is asked for."
+        return f"The log has {size}; no quorum is asked for."
+    needed = counted(found["quorum"], "witness", "witnesses")
     if found["cosigned"] is None:
-        return f"The log has {found['size']} entries; {found['quorum']} witnesses are needed, never were there enough."
-    return f"The log has {found['size']} entries; {found['cosigned']} are cosigned by {found['quorum']} witnesses."
+        return f"The log has {size}; a quorum of {needed} never cosigned any of it."
+    return f"The log has {size}; {found['cosigned']} are cosigned by a quorum of {needed}."
 
 
 def _home(home: Path | None) -> Path:

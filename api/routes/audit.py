@@ -1,6 +1,6 @@
 """The ledger from outside: its entries, as they come, and whether all of it verifies."""
 
-from typing import Annotated
+from typing import Annotated, Final, get_args
 
 from fastapi import APIRouter, Path, Query
 from pydantic import StringConstraints
@@ -15,9 +15,14 @@ from api.service import Doors, Service
 from api.stream import DESCRIBED, After, stream
 from api.views import V1, entry_view
 from operations.canonical import SAFE_INTEGER, sha256
+from operations.errors import InvalidRequest
+from operations.events import AnyEvent
 from operations.model import Principal
 from operations.policy import Action, Resource
 from storage.proving import prove
+
+_KINDS: Final = frozenset(each.model_fields["kind"].default for each in get_args(get_args(AnyEvent)[0]))
+"""Every kind of entry there is."""
 
 router = APIRouter(tags=["ledger"])
 
@@ -44,6 +49,9 @@ async def audit(
     """Entries of the ledger, oldest first."""
     await _may_read(doors, caller)
     ident = known_id(operation) if operation is not None else None
+    for number, each in enumerate(kind or ()):
+        if each not in _KINDS:
+            raise InvalidRequest("invalid-field", f"kind: number {number + 1} is no kind of entry.", field="kind")
     found = await doors.triad.ledger.entries(after=after, operation=ident, kinds=kind, limit=limit)
     shown = tuple(entry_view(entry) for entry in found)
     return page(Entries(items=shown), request, found[-1].index if len(found) == limit else None)

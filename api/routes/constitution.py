@@ -1,6 +1,7 @@
 """The constitution: read it, propose another text, ratify one; and the halt over everything."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends
@@ -147,9 +148,9 @@ async def _amendment(doors: Service, ident: str) -> AmendmentView:
 async def constitution_history(caller: Caller, doors: Doors, request: HttpRequest) -> Response:
     """Every constitution that was ever in force: from which entry, proposed and ratified by whom."""
     await _may_read(doors, caller)
-    return unless_known(
-        request, answer(ConstitutionHistory(items=tuple(map(_term, await history(doors.triad.ledger)))))
-    )
+    because = {each.amendment: each.reason for each in await _all(doors)}
+    items = tuple(_term(term, because) for term in await history(doors.triad.ledger))
+    return unless_known(request, answer(ConstitutionHistory(items=items)))
 
 
 @router.get(
@@ -169,7 +170,7 @@ async def constitution_text(digest: str, caller: Caller, doors: Doors, request: 
     )
 
 
-def _term(term: Term) -> ConstitutionTerm:
+def _term(term: Term, because: Mapping[str, str]) -> ConstitutionTerm:
     amended = term.amendment
     return ConstitutionTerm(
         digest=term.digest,
@@ -179,6 +180,7 @@ def _term(term: Term) -> ConstitutionTerm:
         amendment=amended.amendment if amended else None,
         proposer=amended.proposer if amended else None,
         ratifier=amended.ratifier if amended else None,
+        proposed_because=because.get(amended.amendment) if amended else None,
         reason=amended.reason if amended else None,
         in_force=term.last is None,
     )

@@ -13,7 +13,7 @@ from api.body import Asked, asked, described
 from api.retention import ErasureView, EvidenceErasure, ExpiredClass, ExpiryRun, ExpiryView
 from api.service import Doors
 from api.views import V1
-from operations.errors import NotFound
+from operations.errors import InvalidRequest
 from operations.policy import Action, Resource
 from triad.expiry import Tally
 
@@ -26,10 +26,12 @@ def known_digest(text: str) -> str:
     """A digest from a path.
 
     Raises:
-        NotFound: `unknown-evidence`; it is none.
+        InvalidRequest: `invalid-field`; it is none.
     """
     if not _DIGEST.fullmatch(text):
-        raise NotFound("unknown-evidence", "That is no SHA-256 in lower-case hexadecimal.")
+        raise InvalidRequest(
+            "invalid-field", "digest: send the whole SHA-256, 64 lower-case hex digits.", field="digest"
+        )
     return text
 
 

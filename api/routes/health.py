@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from api.auth import Caller
 from api.governance import ConstitutionalHealth, Health, HealthCheck
 from api.selftest import self_test
-from api.service import Doors, Service
+from api.service import RUNBOOK, Doors, Service
 from api.settings import VERSION
 from operations.canonical import Digest, now
 from operations.constitution import document_digest
@@ -37,9 +37,9 @@ async def livez() -> Response:
 async def readyz(
     doors: Doors, *, verbose: Annotated[bool, Query(description="one line for each thing looked at")] = False
 ) -> Response:
-    """200 while operations can be recorded and worked on."""
+    """200 while operations can be recorded and worked on. What a witness refuses makes only `/health` fail."""
     checks = await _checks(doors)
-    ready = all(check.status != "fail" for check in checks.values())
+    ready = all(check.status != "fail" for name, check in checks.items() if name != "witnesses")
     lines = [f"{name}: {check.status} ({check.output})" for name, check in checks.items()] if verbose else []
     return PlainTextResponse("\n".join([*lines, "ready" if ready else "not ready", ""]), 200 if ready else 503)
 
@@ -66,6 +66,7 @@ async def _checks(doors: Service) -> dict[str, HealthCheck]:
         "constitution": _check(
             _intact(doors), "The constitution is the one in force.", "The constitution on disk is not the one in force."
         ),
+        "verification": _verification(doors),
         "worker": _worker(doors),
         "witnesses": await _witnesses(doors),
         "halt": HealthCheck(
@@ -99,11 +100,26 @@ async def _witnesses(doors: Service) -> HealthCheck:
     if not peers:
         return HealthCheck(status="pass", output="No witness is asked.")
     try:
-        found = [complaint(await doors.triad.ledger.standing(peer), now()) for peer in peers]
+        found = [await doors.triad.ledger.standing(peer) for peer in peers]
     except LedgerUnavailable:
         return HealthCheck(status="warn", output="What the witnesses say cannot be read.")
-    wrong = [each for each in found if each is not None]
-    return HealthCheck(status="warn" if wrong else "pass", output=" ".join(wrong) or "The witnesses cosign.")
+    wrong = " ".join(each for each in (complaint(one, now()) for one in found) if each is not None)
+    if any(each.refused for each in found):
+        return HealthCheck(status="fail", output=f"{wrong} See {RUNBOOK}.")
+    return HealthCheck(status="warn" if wrong else "pass", output=wrong or "The witnesses cosign.")
+
+
+def _verification(doors: Service) -> HealthCheck:
+    wrong, last = doors.broken(), doors.auditor.last
+    if wrong is not None:
+        return HealthCheck(status="fail", output=wrong)
+    if last is None:
+        return HealthCheck(status="pass", output="The ledger was not verified since the start.")
+    if not last.intact:
+        return HealthCheck(status="warn", output=f"The last verification could not be done (code {last.code}).")
+    return HealthCheck(
+        status="pass", output=f"{last.size} entries were verified at {last.verified:%Y-%m-%d %H:%M:%S} UTC."
+    )
 
 
 def _worker(doors: Service) -> HealthCheck:

@@ -96,6 +96,7 @@ async def submit(
     _fits(received.value)
     if dry_run:
         return answer(_dry_run(await doors.triad.petitions.preview(received.caller, received.value)))
+    doors.demand_sound(emergency=received.value.emergency)
     seconds = _patience(request)
 
     async def act(again: bool) -> Response:  # noqa: FBT001 - the signature that `once` asks for

@@ -13,10 +13,11 @@ from api.auth import Caller
 from api.body import Asked, asked, described
 from api.retention import ErasureView, NewPersonal, OpeningView, People, PersonalValue, PersonView
 from api.schemas import Reasoned
-from api.service import Doors
+from api.service import Doors, Service
 from api.views import V1
 from operations.errors import InvalidRequest, NotFound
-from operations.model import PrincipalId
+from operations.model import Principal, PrincipalId
+from operations.policy import Action, Resource
 from storage.personal import Datum, PersonalField
 
 router = APIRouter(prefix=f"{V1}/people", tags=["people"])
@@ -54,6 +55,8 @@ async def keep(
     values = chosen(received.value)
     if not values:
         raise InvalidRequest("invalid-field", "name: give at least one of name, email and contact.", field="name")
+    if not received.value.new or "@" in subject:
+        await _known(doors, received.caller, subject)
     kept = await doors.privacy.keep(received.caller, subject, values)
     return answer(person_view(subject, kept), headers=_NOT_STORED)
 
@@ -82,7 +85,23 @@ async def erase(
 
 def chosen(body: NewPersonal) -> dict[PersonalField, str]:
     """The values that were given."""
-    return {PersonalField(name): value for name, value in body.model_dump(exclude_none=True).items()}
+    given = body.model_dump(exclude_none=True, exclude={"new"})
+    return {PersonalField(name): value for name, value in given.items()}
+
+
+async def _known(doors: Service, caller: Principal, subject: str) -> None:
+    """Refuse a handle that belongs to nobody, to whoever may ask about it: what it names stays for ever.
+
+    Raises:
+        NotFound: `unknown-subject`.
+    """
+    sight = await doors.sight(caller)
+    if not sight.decide(Action.MANAGE_KEYS, Resource(kind="keys", id=subject)).allowed:
+        return  # whoever may not is refused, on the record, by what follows
+    keys = await doors.keys.all()
+    if any(subject in {key.subject.id, key.subject.person} for key in keys) or await doors.people.of(subject):
+        return
+    raise NotFound("unknown-subject", "No key belongs to that handle, and nothing is kept about it.")
 
 
 def person_view(subject: str, data: tuple[Datum, ...]) -> PersonView:

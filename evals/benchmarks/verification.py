@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evals.benchmarks.operation import fresh_home, governed, governing, minds_of, served_stub, stub_model
 from evals.benchmarks.row import Row
+from storage.entry import Entry
 from storage.verifier.checkpoint import Checkpoint, Note, VerifierKey, sign
 from storage.verifier.policy import Policy
 from storage.verifier.report import Report
@@ -55,10 +56,13 @@ async def _recorded(rounds: int) -> tuple[list[bytes], bytes, Policy]:
 
 
 def _signed(origin: str, entries: list[bytes]) -> tuple[bytes, Policy]:
-    """A checkpoint over these entries by a key of its own, and the policy that trusts it."""
+    """A checkpoint over these entries by a key of its own, which the first of them is made to name, and its policy."""
     private = Ed25519PrivateKey.generate()
-    text = Checkpoint(origin, len(entries), root_of(entries)).text()
     key = VerifierKey(origin, private.public_key().public_bytes_raw())
+    genesis = Entry.decode(entries[0])
+    event = genesis.event.model_copy(update={"keys": (key.text(),)})
+    entries[0] = genesis.model_copy(update={"event": event, "key": key.key_id.hex()}).encode()
+    text = Checkpoint(origin, len(entries), root_of(entries)).text()
     return Note(text, (sign(text, origin, private),)).encode(), Policy.of((key,))
 
 

@@ -1,12 +1,28 @@
 """The verifier as a command: `python -m verifier EXPORT`, or this folder, or a zip of it, run by itself.
 
-Exit codes: 0 intact, 2 signature or witnesses, 3 root, 4 rolled back or forked, 5 meaning, 6 the input cannot be read.
+Exit codes: 0 intact, 2 signature or witnesses, 3 root, 4 rolled back or forked, 5 meaning, 6 the input cannot be read,
+7 the verifier itself failed.
 """
 
-import importlib.util
+import os
 import sys
-from pathlib import Path
-from types import ModuleType
+
+
+def _elsewhere() -> list[str]:
+    """Where to import from, the working directory left out: an export may hold a file named like a library."""
+    try:
+        here = os.path.realpath(os.curdir)
+    except OSError:
+        return [entry for entry in sys.path if entry]
+    return [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
+
+
+if __name__ == "__main__":
+    sys.path[:] = _elsewhere()
+
+import importlib.util  # noqa: E402 - after the path was cleared, as the next two
+from pathlib import Path  # noqa: E402 - see above
+from types import ModuleType  # noqa: E402 - see above
 
 _CODES = __doc__.partition("\n\n")[2] if __doc__ else ""
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from .rules import Json
+from .rules import CLOCK_TOLERANCE, Json, instant
 from .stages import TRANSITIONS, signal_of
 
 
@@ -16,6 +16,11 @@ class Approval(NamedTuple):
     approver: str
     person: str
     expires: str
+
+
+def approval_of(event: Json) -> Approval:
+    """What an `approval.given` gives."""
+    return Approval(event["approval"], event["plan"], event["approver"], event["person"], event["expires"])
 
 
 class Attempt:
@@ -64,6 +69,9 @@ class Case:
         law: the constitution that its plan was proposed under.
         body: its plan, where that is given.
         proposal: the event that proposed the plan in hand.
+        approvals: those that were given and not withdrawn, by their ids.
+        begun: what began at a step when it was first tried.
+        outcome: how the run ended, by its own report.
         halted_from: the stage it was halted at.
     """
 
@@ -72,16 +80,19 @@ class Case:
         "_latest",
         "_made",
         "_pending",
+        "_standing",
         "_under",
         "approvals",
         "assented",
         "attempts",
+        "begun",
         "body",
         "checks",
         "extra_quorum",
         "halted_from",
         "id",
         "law",
+        "outcome",
         "plans",
         "proposal",
         "request",
@@ -106,7 +117,9 @@ class Case:
         self.body: Json | None = None
         self.proposal: Json | None = None
         self.plans = 0
-        self.approvals: list[Approval] = []
+        self.approvals: dict[str, Approval] = {}
+        self.begun: dict[int, tuple[str, ...]] = {}
+        self.outcome: str | None = None
         self.extra_quorum = 0
         self.assented = False
         self.attempts: list[Attempt] = []
@@ -117,6 +130,7 @@ class Case:
         self.rollback: list[int] | None = None
         self.halted_from: str | None = None
         self._under: dict[str, list[Attempt]] = {}
+        self._standing: dict[tuple[str, str], dict[str, str]] = {}
         self._latest: dict[tuple[int, str], Attempt] = {}
         self._made: Counter[tuple[int, str]] = Counter()
         self._pending: dict[int, Attempt] = {}
@@ -176,6 +190,41 @@ class Case:
         """The steps at which an attempt in one direction was done."""
         return {step for step, count in self._done[direction].items() if count > 0}
 
+    def last_step(self) -> int:
+        """The highest number of a step that was tried or left out; 0 where there is none."""
+        return max(*(step for step, _ in self._made), *self.skipped, 0, 0)
+
+    def give(self, approval: Approval) -> None:
+        """One more approval."""
+        self.approvals[approval.id] = approval
+        for key in _keys(approval):
+            self._standing.setdefault(key, {})[approval.id] = approval.expires
+
+    def take_back(self, ident: str) -> None:
+        """An approval less."""
+        approval = self.approvals.pop(ident, None)
+        for key in _keys(approval) if approval else ():
+            self._standing.get(key, {}).pop(ident, None)
+
+    def forget_approvals(self) -> None:
+        """Begin anew under another plan, or none."""
+        self.approvals, self._standing = {}, {}
+        self.extra_quorum, self.assented = 0, False
+
+    def stands(self, given: Approval, time: str) -> bool:
+        """Whether an approval of the same person or principal had not expired, beyond the tolerance.
+
+        What has expired is forgotten, so that no approval is looked at twice in vain.
+        """
+        now = instant(time) + CLOCK_TOLERANCE
+        for key in _keys(given):
+            held = self._standing.get(key, {})
+            for ident, expires in list(held.items()):
+                if instant(expires) > now:
+                    return True
+                del held[ident]
+        return False
+
     def settled(self, step: int) -> bool:
         """Whether a step needs no more work forward."""
         return step in self.skipped or self._done["do"][step] > 0
@@ -196,6 +245,10 @@ class Case:
             change(self, event)
         self.stage = stage
         self.version += 1
+
+
+def _keys(approval: Approval) -> tuple[tuple[str, str], ...]:
+    return ("person", approval.person), ("approver", approval.approver)
 
 
 def _same(case: Case, event: Json, status: str) -> bool:
@@ -229,7 +282,7 @@ def _skip_fits(case: Case, event: Json) -> bool:
 
 
 _FITS: Final[dict[str, Callable[[Case, Json], bool]]] = {
-    "approval.withdrawn": lambda case, event: any(a.id == event["approval"] for a in case.approvals),
+    "approval.withdrawn": lambda case, event: event["approval"] in case.approvals,
     "warrant.issued": _issue_fits,
     "step.intent": lambda case, event: _same(case, event, "issued"),
     "step.done": lambda case, event: _same(case, event, "intended"),
@@ -249,21 +302,20 @@ _FITS: Final[dict[str, Callable[[Case, Json], bool]]] = {
 def _planned(case: Case, event: Json) -> None:
     case.proposal = event
     case.plans += 1
-    case.approvals, case.extra_quorum, case.assented = [], 0, False
+    case.forget_approvals()
 
 
 def _superseded(case: Case, _: Json) -> None:
     case.proposal = None
-    case.approvals, case.extra_quorum, case.assented = [], 0, False
+    case.forget_approvals()
 
 
 def _approved(case: Case, event: Json) -> None:
-    given = Approval(event["approval"], event["plan"], event["approver"], event["person"], event["expires"])
-    case.approvals.append(given)
+    case.give(approval_of(event))
 
 
 def _withdrawn(case: Case, event: Json) -> None:
-    case.approvals = [a for a in case.approvals if a.id != event["approval"]]
+    case.take_back(event["approval"])
 
 
 def _ruled(case: Case, event: Json) -> None:
@@ -315,6 +367,10 @@ def _set_ruling(case: Case, event: Json) -> None:
     case.ruling = event["ruling"]
 
 
+def _ran(case: Case, event: Json) -> None:
+    case.outcome = event["outcome"]
+
+
 def _halted(case: Case, _: Json) -> None:
     case.halted_from = case.stage
 
@@ -332,6 +388,7 @@ _CHANGES: Final[dict[str, Callable[[Case, Json], None]]] = {
     "step.in_doubt": _in_doubt,
     "step.reconciled": _reconciled,
     "step.skipped": lambda case, event: case.skipped.append(event["step"]),
+    "execution.finished": _ran,
     "check.evaluated": lambda case, event: case.checks.append(event),
     "verdict.given": _set_verdict,
     "rollback.ordered": _set_rollback,

@@ -1,9 +1,12 @@
 """The command line: arguments, progress, what is printed and what it exits with."""
 
 import argparse
+import io
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
@@ -18,6 +21,8 @@ from .spelling import EntryMalformed, read_entry
 from .tiles import TileMalformed
 
 _SECOND: Final = 1.0
+_INTERRUPTED: Final = 130
+"""What a command exits with that was interrupted, as shells have it."""
 
 
 class _Stop(Exception):
@@ -32,7 +37,37 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str], epilog: str = "") -> int:
-    """Run the command; returns what to exit with."""
+    """Run the command; returns what to exit with. What was not foreseen is code 7, in one line without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(arguments, epilog)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted: nothing is known.\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write("The report could not be written to its end.\n")
+        return Code.FAILED
+    except Exception as error:  # noqa: BLE001 - whatever an input provokes: a verifier that fails says so in its exit code
+        if "--traceback" in arguments:
+            traceback.print_exc()
+        sys.stderr.write(
+            f"The verifier itself failed, so nothing is known: {_placed(error)}. --traceback shows more.\n"
+        )
+        return Code.FAILED
+    return code
+
+
+def _placed(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
+
+
+def _run(arguments: Sequence[str], epilog: str) -> int:
     proof = bool(arguments) and arguments[0] == "proof"
     parser = _Parser(
         prog="verifier proof" if proof else "verifier",
@@ -44,9 +79,15 @@ def main(arguments: Sequence[str], epilog: str = "") -> int:
     parser.add_argument("--policy", metavar="FILE", type=Path, help="whom you trust, in the form of C2SP tlog-policy")
     parser.add_argument("--key", metavar="VKEY", action="append", default=[], help="a log key that you trust")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--traceback", action="store_true", help="if the verifier itself fails, show where")
     if not proof:
         parser.add_argument("--older", metavar="FILE", type=Path, action="append", default=[], help="a kept checkpoint")
         parser.add_argument("--no-semantics", action="store_true", help="do not replay what the entries mean")
+        parser.add_argument(
+            "--without-texts",
+            action="store_true",
+            help="the plans and constitutions are not there: hold nothing to them",
+        )
     given = parser.parse_args(list(arguments[1:] if proof else arguments))
     try:
         policy = _policy(given.policy, given.key)
@@ -81,7 +122,12 @@ def _read(path: Path, limit: int) -> bytes:
 def _export(given: argparse.Namespace, policy: Policy | None) -> int:
     older = [_read(path, MAX_NOTE) for path in given.older]
     report = verify_export(
-        given.place, policy, older=older, semantics=not given.no_semantics, progress=_Counter() if _shown() else None
+        given.place,
+        policy,
+        older=older,
+        semantics=not given.no_semantics,
+        texts=not given.without_texts,
+        progress=_Counter() if _shown() else None,
     )
     sys.stdout.write(report.to_json() + "\n" if given.json else report.text())
     return int(report.code)

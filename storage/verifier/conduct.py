@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from .case import Case
+from .case import Case, approval_of
 from .law import Statutes
 from .plans import Plans
-from .rules import CLOCK_TOLERANCE, CODE, Json, ReportBreach, Rule, instant, is_outside, passed
+from .rules import CODE, UNFENCED, Json, ReportBreach, Rule, instant, is_outside, passed
 
 Check = Callable[[int, Json, Json, Case], None]
 """Takes the index, the entry, its event and the operation before it."""
@@ -17,15 +17,17 @@ class Conduct:
     What must be unique in the whole log (warrants, approvals) is remembered here.
 
     Attributes:
-        halted: whether the crown's halt is on.
+        halted: since when the crown's halt is on; empty while it is not.
     """
 
-    def __init__(self, report: ReportBreach, plans: Plans, statutes: Statutes) -> None:
-        self.halted = False
+    def __init__(self, report: ReportBreach, plans: Plans, statutes: Statutes, persons: Mapping[str, str]) -> None:
+        self.halted = ""
+        self._persons = persons
         self._report = report
         self._plans = plans
         self._statutes = statutes
         self._warrants: set[str] = set()
+        self._denied: set[str] = set()
         self._approvals: set[str] = set()
         self._checks: Mapping[str, Check] = {
             "plan.proposed": self._proposed,
@@ -33,7 +35,7 @@ class Conduct:
             "approval.refused": self._refused,
             "approval.withdrawn": self._withdrawn,
             "plan.superseded": self._about,
-            "operation.started": self._about,
+            "operation.started": self._started,
             "operation.approved": self._approved,
             "warrant.issued": self._warrant,
             "step.intent": self._intent,
@@ -42,6 +44,7 @@ class Conduct:
             "step.in_doubt": self._outcome,
             "step.reconciled": self._reconciled,
             "execution.finished": self._finished,
+            "check.evaluated": self._checked,
             "verdict.given": self._verdict,
             "ruling.given": self._ruling,
             "escalation.resolved": self._resolved,
@@ -66,6 +69,12 @@ class Conduct:
         if entry["principal"] != named:
             self._report(at, Rule.ACTOR, f"The event names {named}, but {entry['principal']} recorded it.")
 
+    def denied(self, warrant: str, case: Case) -> None:
+        """Learn that the gate refused what a warrant was shown for; one that was issued allows nothing any more."""
+        attempt = case.under(warrant)
+        if attempt is not None and attempt.status == "issued":
+            self._denied.add(warrant)
+
     def _proposed(self, at: int, entry: Json, event: Json, case: Case) -> None:
         case.body = self._plans.proposed(at, case, event)
         case.law = case.body["constitution"] if case.body else entry["constitution"]
@@ -85,8 +94,7 @@ class Conduct:
         self._approvals.add(event["approval"])
         if event["person"] == case.requester["person"] or event["approver"] == case.requester["id"]:
             self._report(at, Rule.APPROVAL, "The requester approves their own request.")
-        twice = [a for a in case.approvals if a.person == event["person"] or a.approver == event["approver"]]
-        if any(instant(a.expires) > instant(entry["time"]) + CLOCK_TOLERANCE for a in twice):
+        if case.stands(approval_of(event), entry["time"]):
             self._report(at, Rule.APPROVAL, "One person approves twice.")
         self._statutes.approval(at, entry, event, case)
 
@@ -97,14 +105,17 @@ class Conduct:
     def _withdrawn(self, at: int, entry: Json, event: Json, case: Case) -> None:
         self.act(at, entry, event["approver"])
         self._about(at, entry, event, case)
-        if all(a.id != event["approval"] for a in case.approvals):
+        given = case.approvals.get(event["approval"])
+        if given is None:
             self._report(at, Rule.APPROVAL, "What is withdrawn was never given, or was withdrawn before.")
+        elif given.approver != event["approver"] and given.person != self._persons.get(event["approver"], given.person):
+            self._report(at, Rule.APPROVAL, "The approval of another person is withdrawn.")
 
     def _approved(self, at: int, entry: Json, event: Json, case: Case) -> None:
         self._about(at, entry, event, case)
-        if not {a.id for a in case.approvals}.issuperset(event["approvals"]):
+        if not case.approvals.keys() >= set(event["approvals"]):
             self._report(at, Rule.QUORUM, "An approval it rests on was not given, or was withdrawn.")
-        self._quorum(at, entry["time"], case, event["approvals"])
+        self._quorum(at, entry["time"], case, frozenset(event["approvals"]))
         if case.proposal is not None and case.proposal["assent"] and not case.assented:
             self._report(at, Rule.ASSENT, "The crown has not assented.")
         if case.proposal is not None and passed(case.proposal["expires"], entry["time"]):
@@ -112,11 +123,28 @@ class Conduct:
 
     def _quorum(self, at: int, time: str, case: Case, approvals: Collection[str] | None) -> None:
         needed: int = case.proposal["quorum"] + case.extra_quorum if case.proposal else 1
-        people = {
-            a.person for a in case.approvals if (approvals is None or a.id in approvals) and not passed(a.expires, time)
-        } - {case.requester["person"]}
+        people: set[str] = set()
+        for a in case.approvals.values():
+            if len(people) >= needed:
+                return
+            counts = approvals is None or a.id in approvals
+            if counts and a.person != case.requester["person"] and not passed(a.expires, time):
+                people.add(a.person)
         if len(people) < needed:
             self._report(at, Rule.QUORUM, f"{len(people)} people's approvals stand; {needed} are needed.")
+
+    def _started(self, at: int, entry: Json, event: Json, case: Case) -> None:
+        self._about(at, entry, event, case)
+        now, asked = instant(entry["time"]), case.request.get("scheduled_time")
+        if asked is not None and instant(asked) > now + UNFENCED:
+            self._report(at, Rule.STARTED, "It was asked for at a later time.")
+        if case.proposal is not None and instant(case.proposal["expires"]) <= now - UNFENCED:
+            self._report(at, Rule.STARTED, "The plan had expired.")
+        self._unhalted(at, entry)
+
+    def _unhalted(self, at: int, entry: Json) -> None:
+        if self.halted and instant(self.halted) <= instant(entry["time"]) - UNFENCED:
+            self._report(at, Rule.HALT, "The crown had halted all execution.")
 
     def _warrant(self, at: int, entry: Json, event: Json, case: Case) -> None:
         warrant, direction = event["warrant"], event["direction"]
@@ -124,6 +152,8 @@ class Conduct:
             self._report(at, Rule.WARRANT_ONCE, f"The warrant {warrant} was issued before.")
         self._warrants.add(warrant)
         self._about(at, entry, event, case)
+        if event["system"] not in case.request["systems"]:
+            self._report(at, Rule.PLAN, "The request does not name the system.")
         if direction != ("undo" if case.stage == "rolling_back" else "do"):
             self._report(at, Rule.DIRECTION, f"At stage {case.stage} nothing is to {direction}.")
         if case.open():
@@ -142,6 +172,8 @@ class Conduct:
             return
         if attempt.status != "issued":
             self._report(at, Rule.WARRANT_USED, f"The warrant {event['warrant']} was used before.")
+        elif event["warrant"] in self._denied:
+            self._report(at, Rule.WARRANT_USED, f"The warrant {event['warrant']} was refused before.")
         warrant = attempt.warranted
         if any(event[name] != warrant[name] for name in ("step", "attempt", "direction", "arguments", "system")):
             self._report(at, Rule.WARRANT_MATCH, "What begins is not what the warrant allows.")
@@ -156,6 +188,9 @@ class Conduct:
         else:
             self._backward(at, event, case)
         attempt.intent = at
+        begins = (event["playbook"], event["system"], event["arguments"], event["effect"])
+        if case.begun.setdefault(event["step"], begins) != begins and case.body is None:
+            self._report(at, Rule.PLAN, f"What begins is not what began at step {event['step']} before.")
 
     def _forward(self, at: int, entry: Json, event: Json, case: Case) -> None:
         if case.law != entry["constitution"]:
@@ -212,21 +247,45 @@ class Conduct:
 
     def _finished(self, at: int, _: Json, event: Json, case: Case) -> None:
         self._settled(at, case, "execution")
-        if event["outcome"] != "finished" or case.stage != "running":
+        if case.stage != "running":
             return
-        seen = [*(a.step for a in case.attempts), *case.skipped]
-        last = len(case.body["steps"]) if case.body else max(seen, default=1)
+        last = len(case.body["steps"]) if case.body else max(case.last_step(), 1)
         fine = case.done("do").union(case.skipped, (a.step for a in case.unsettled()))
         left = next((number for number in range(1, min(last, len(fine) + 1) + 1) if number not in fine), None)
-        if left is not None:
-            self._report(at, Rule.FINISHED, f"Step {left} was neither done nor left out.")
+        outcome = event["outcome"]
+        if outcome == "finished":
+            if left is not None:
+                self._report(at, Rule.FINISHED, f"Step {left} was neither done nor left out.")
+        elif case.body is not None and left is None:
+            self._report(at, Rule.FINISHED, "Every step was done or left out.")
+        elif (outcome == "failed") != any(a.status == "failed" for a in case.attempts):
+            self._report(at, Rule.FINISHED, "A run failed if, and only if, an attempt in it failed.")
+
+    def _checked(self, at: int, _: Json, event: Json, case: Case) -> None:
+        step, undoing = event["step"], event["direction"] == "undo"
+        if undoing:
+            known = case.rollback is None or (step in case.rollback and step in case.done("undo"))
+        elif event["passed"]:
+            known = case.settled(step)
+        else:
+            known = case.body is None or 1 <= step <= len(case.body["steps"])
+        if not known:
+            self._report(at, Rule.CHECKS, f"Step {step} was not {'undone' if undoing else 'done'}, or is not there.")
 
     def _verdict(self, at: int, _: Json, event: Json, case: Case) -> None:
-        if event["passed"] != (event["checks_passed"] and event["judged_passed"]):
+        if event["passed"] and not (event["checks_passed"] and event["judged_passed"]):
             self._report(at, Rule.VERDICT, "Passed is not what checks and judgment amount to.")
+        if event["passed"] and case.outcome != "finished":
+            self._report(at, Rule.VERDICT, "What did not run to its end cannot pass.")
+        if event["rollback"] and (event["passed"] or not case.applied()):
+            self._report(at, Rule.VERDICT, "There is nothing to be sent back.")
         held = bool(case.checks) and all(check["passed"] for check in case.checks)
         if event["checks"] != len(case.checks) or event["checks_passed"] != held:
             self._report(at, Rule.CHECKS, f"{len(case.checks)} checks are recorded; all passed: {held}.")
+        elif event["passed"] and case.body is None:
+            checked = {check["step"] for check in case.checks}
+            if any(step not in checked for step in range(1, min(case.last_step(), len(checked) + 1) + 1)):
+                self._report(at, Rule.CHECKS, "A step passed without a check.")
 
     def _ruling(self, at: int, entry: Json, event: Json, case: Case) -> None:
         self._about(at, entry, event, case)
@@ -259,7 +318,8 @@ class Conduct:
         last = [case.latest(step, "undo") for step in case.rollback or ()]
         checks = [check for check in case.checks if check["direction"] == "undo"]
         undone = bool(last) and all(attempt is not None and attempt.status == "done" for attempt in last)
-        if not undone or not checks or not all(check["passed"] for check in checks):
+        seen = {check["step"] for check in checks}
+        if not undone or not seen.issuperset(case.rollback or ()) or not all(check["passed"] for check in checks):
             self._report(at, Rule.RESTORED, "Not every step was undone and found to equal its snapshot.")
 
     def _cancelled(self, at: int, entry: Json, event: Json, _: Case) -> None:
@@ -269,7 +329,8 @@ class Conduct:
         if not self.halted:
             self._report(at, Rule.HALT, "The crown had ordered no halt.")
 
-    def _resumed(self, at: int, _: Json, event: Json, case: Case) -> None:
+    def _resumed(self, at: int, entry: Json, event: Json, case: Case) -> None:
+        self._unhalted(at, entry)
         expected = "undo" if case.halted_from == "rolling_back" else "do"
         if event["to"] != expected:
             self._report(at, Rule.RESUMED, f"The operation was halted while it worked to {expected}.")

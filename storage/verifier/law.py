@@ -5,6 +5,7 @@ recognised word by word. Where facts outside the log may only have raised a dema
 the least that it can have been is asked for: what is reported is wrong, what is not reported may still be.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any, Final
 
+from .bounds import NumbersUnreadable, read_numbers
 from .case import Case
 from .rules import CLOCK_TOLERANCE, Json, Remark, ReportBreach, Rule, instant
 
 MAX_CONSTITUTION: Final = 1024 * 1024
 """Longest constitution in bytes that is read; the server reads a quarter of it."""
 
+_COMMENT: Final = re.compile(r'("(?:[^"\\]|\\.)*")|//.*')
 _LATELY: Final = timedelta(minutes=10)
 _OFFICER: Final = (
     'forbid (principal, action == Action::"submit", resource) when { resource.emergency } '
@@ -27,10 +30,6 @@ _TIME_LIMIT: Final = (
     'forbid (principal, action in [Action::"start", Action::"execute"], resource) when { resource.emergency && '
     "resource.age_minutes >= context.emergency_minutes && !(resource is Step && resource.undo) };"
 )
-
-
-class NumbersUnreadable(ValueError):
-    """A constitution's numbers are not what this verifier knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +55,25 @@ class Numbers:
 
     def __init__(self, text: str) -> None:
         tables, rules = _read(text)
-        try:
-            self._tiers = [
-                (_int(tier["quorum"]), _bool(tier["assent"]), _int(tier["plan_expiry_minutes"]))
-                for tier in tables["tiers"]
-            ]
-            self._approvals = [timedelta(minutes=_int(tier["approval_expiry_minutes"])) for tier in tables["tiers"]]
-            self._modes = {
-                name: (_int(mode["highest_tier"]), _int(mode["standard_quorum"]))
-                for name, mode in tables["modes"].items()
-            }
-            self._authorities = {
-                name: (_int(each["quorum"]), _bool(each["assent"])) for name, each in tables["authorities"].items()
-            }
-            self._types: list[str] = list(tables["rollback_plans"]["types"])
-            self._from_tier = _int(tables["rollback_plans"]["from_tier"])
-            self.most_steps = _int(tables["plans"]["most_steps"])
-            self.warrant = timedelta(seconds=_int(tables["warrants"]["expiry_seconds"]))
-            self._waived = _int(tables["emergencies"]["approvals_waived"])
-            self._limit = _int(tables["emergencies"]["time_limit_minutes"])
-        except (KeyError, TypeError, AttributeError, OverflowError):
-            raise NumbersUnreadable("a number is missing or is none") from None
+        numbers = read_numbers(tables)
+        self._tiers = [(tier["quorum"], tier["assent"], tier["plan_expiry_minutes"]) for tier in numbers["tiers"]]
+        self._approvals = [timedelta(minutes=tier["approval_expiry_minutes"]) for tier in numbers["tiers"]]
+        self._modes = {name: (each["highest_tier"], each["standard_quorum"]) for name, each in numbers["modes"].items()}
+        self._authorities = {name: (each["quorum"], each["assent"]) for name, each in numbers["authorities"].items()}
+        self._types: list[str] = numbers["rollback_plans"]["types"]
+        self._from_tier: int = numbers["rollback_plans"]["from_tier"]
+        self.most_steps: int = numbers["plans"]["most_steps"]
+        self.warrant = timedelta(seconds=numbers["warrants"]["expiry_seconds"])
+        self._waived: int = numbers["emergencies"]["approvals_waived"]
+        self._limit: int = numbers["emergencies"]["time_limit_minutes"]
         self.emergency = timedelta(minutes=self._limit)
         self.officer_declares = _OFFICER in rules
         self.time_limited = _TIME_LIMIT in rules
+
+    def unrecognised(self) -> list[str]:
+        """What the rules that were not found word by word say, and what was therefore not checked."""
+        found = {"who may declare an emergency": self.officer_declares, "an emergency's time": self.time_limited}
+        return [what for what, known in found.items() if not known]
 
     def demand(self, tier: int, mode: str, request: Json) -> Demand | None:
         """What a plan of that tier needs at least; None where the numbers do not speak of such a plan."""
@@ -105,18 +99,6 @@ class Numbers:
         return tier >= self._from_tier or request["type"] in self._types
 
 
-def _int(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= 2**31:
-        raise TypeError
-    return value
-
-
-def _bool(value: object) -> bool:
-    if type(value) is not bool:
-        raise TypeError
-    return value
-
-
 def _read(text: str) -> tuple[dict[str, Any], str]:
     """The tables of all `toml` blocks, and the `cedar` blocks without comments, as one line."""
     tables: dict[str, Any] = {}
@@ -129,7 +111,7 @@ def _read(text: str) -> tuple[dict[str, Any], str]:
             block.append(line)
         else:
             if kind == "cedar":
-                rules += [each for each in block if "//" not in each]
+                rules += [_COMMENT.sub(lambda found: found[1] or "", each) for each in block]
             else:
                 _merge(tables, "\n".join(block))
             kind, block = "", []
@@ -139,7 +121,7 @@ def _read(text: str) -> tuple[dict[str, Any], str]:
 def _merge(tables: dict[str, Any], block: str) -> None:
     try:
         found = tomllib.loads(block)
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise NumbersUnreadable("a block is not TOML") from None
     if not tables.keys().isdisjoint(found):
         raise NumbersUnreadable("a table stands there twice")
@@ -151,7 +133,7 @@ class Statutes:
 
     Attributes:
         in_force: digest of the one in force; empty before the first entry.
-        remarks: what could not be read, and therefore not be held against anything.
+        remarks: what was not recognised, and therefore not held against anything.
         texts: how many texts were there.
     """
 
@@ -163,12 +145,14 @@ class Statutes:
         self._texts = texts
         self._numbers: dict[str, Numbers | None] = {}
         self._since: list[tuple[str, str]] = []
+        self._first: dict[str, str] = {}
         self._short: set[str] = set()
 
     def enact(self, at: int, digest: str, time: str) -> None:
         """Another constitution comes into force; its text must be there, if texts are."""
         self.in_force = digest
         self._since.append((digest, time))
+        self._first.setdefault(digest, time if at else "")
         if digest in self._numbers:
             return
         self._numbers[digest] = None
@@ -181,12 +165,23 @@ class Statutes:
             self._report(at, Rule.TEXT, f"The text given for the constitution {digest[:16]} is another one.")
         else:
             self.texts += 1
-            try:
-                self._numbers[digest] = Numbers(text.decode())
-            except (NumbersUnreadable, UnicodeDecodeError) as error:
-                why = str(error) if isinstance(error, NumbersUnreadable) else "it is not UTF-8"
-                sentence = f"No plan was held against the constitution {digest[:16]}: {why}."
+            self._understand(at, digest, text)
+
+    def _understand(self, at: int, digest: str, text: bytes) -> None:
+        try:
+            numbers = self._numbers[digest] = Numbers(text.decode())
+        except UnicodeDecodeError:
+            self._report(at, Rule.TEXT, f"The constitution {digest[:16]} is not UTF-8.")
+        except NumbersUnreadable as error:
+            self._report(at, Rule.TEXT, f"The constitution {digest[:16]} cannot be in force: {error}.")
+        else:
+            for what in numbers.unrecognised():
+                sentence = f"In the constitution {digest[:16]} no rule on {what} was recognised; it was not checked."
                 self.remarks.append(Remark(at, sentence))
+
+    def since(self, digest: str) -> str | None:
+        """When a constitution first came into force, empty for the genesis's; None if it never was."""
+        return self._first.get(digest)
 
     @property
     def _current(self) -> Numbers | None:

@@ -58,8 +58,17 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def folder(path: Path) -> Read:
-    """How to read the tiles below a folder."""
-    return lambda place, limit: read_bounded(path / place, limit)
+    """How to read the tiles below a folder; what is wrong with one is said with its whole path in there."""
+
+    def read(place: str, limit: int) -> bytes:
+        try:
+            return read_bounded(path / place, limit)
+        except TileMissing:
+            raise TileMissing(f"{place} is missing") from None
+        except TileMalformed:
+            raise TileMalformed(f"{place} is no ordinary file, or longer than {limit} bytes") from None
+
+    return read
 
 
 class Mirror:

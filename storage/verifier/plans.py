@@ -18,12 +18,12 @@ class Plans:
 
     Attributes:
         held: how many plans were held against what happened.
-        missing: how many were proposed whose body is not there.
+        absent: the plans that were proposed and whose body is not there, with the index of the first proposal.
     """
 
     def __init__(self, report: ReportBreach, bodies: Mapping[str, bytes]) -> None:
         self.held = 0
-        self.missing = 0
+        self.absent: dict[str, int] = {}
         self._report = report
         self._bodies = bodies
 
@@ -31,7 +31,7 @@ class Plans:
         """The body of the plan that is proposed; None when it is not given, or is not that plan."""
         body = self._bodies.get(event["plan"])
         if body is None:
-            self.missing += 1
+            self.absent.setdefault(event["plan"], at)
             return None
         self.held += 1
         if len(body) > MAX_PLAN or sha256(body).hexdigest() != event["plan"]:
@@ -74,10 +74,10 @@ class Plans:
             checked = {check["step"] for check in case.checks if check["direction"] == "do"}
             if event["passed"] and not checked.issuperset(step["number"] for step in steps):
                 self._report(at, Rule.CHECKS, "A step of the plan passed without a check.")
-        elif kind == "rollback.ordered":
-            undoable = {step["number"] for step in steps if step["reversible"]}
-            if set(event["steps"]) != undoable.intersection(case.applied()):
-                self._report(at, Rule.ROLLBACK, "These are not all applied steps that can be undone.")
+            if event["rollback"] != (not event["passed"] and not _undoable(steps).isdisjoint(case.applied())):
+                self._report(at, Rule.VERDICT, "What did not pass and can be undone is sent back, and nothing else.")
+        elif kind == "rollback.ordered" and set(event["steps"]) != _undoable(steps).intersection(case.applied()):
+            self._report(at, Rule.ROLLBACK, "These are not all applied steps that can be undone.")
 
     def _intent(self, at: int, steps: list[Json], event: Json) -> None:
         if not 1 <= event["step"] <= len(steps):
@@ -87,3 +87,7 @@ class Plans:
         begun: tuple[Any, ...] = (event["playbook"], event["system"], event["arguments"], event["effect"])
         if begun != (step["playbook"], step["system"], step["arguments_digest"], step["effect"]):
             self._report(at, Rule.PLAN, f"What begins is not step {event['step']} of the plan.")
+
+
+def _undoable(steps: list[Json]) -> set[int]:
+    return {step["number"] for step in steps if step["reversible"]}

@@ -302,6 +302,8 @@ class _Reader:
         key = VerifierKey(name, public) if kind == _ED25519 else CosignerKey(name, kind, public)
         if any(log.key.public == public for log in self.logs):
             raise ValueError("that public key is another log's already")
+        if any(each.key.public == public for each in self.witnesses):
+            raise ValueError("that public key is a witness's already: no log is its own witness")
         if len(self.logs) == MAX_LOGS:
             raise ValueError(f"a policy has at most {MAX_LOGS} logs")
         self._known(key)
@@ -315,6 +317,8 @@ class _Reader:
         key = CosignerKey(name, kind, public)
         if any(each.key.public == public for each in self.witnesses):
             raise ValueError("that public key is another witness's already")
+        if any(log.key.public == public for log in self.logs):
+            raise ValueError("that public key is a log's already: no log is its own witness")
         if len(self.witnesses) == MAX_WITNESSES:
             raise ValueError(f"a policy has at most {MAX_WITNESSES} witnesses")
         self._known(key)

@@ -1,9 +1,9 @@
 """What the log says about itself: its keys, its witnesses, its archives, and what was deleted beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from .checkpoint import NoteMalformed, VerifierKey
-from .rules import Json, Remark, ReportBreach, Rule
+from .rules import SETTLED, Json, Remark, ReportBreach, Rule, instant
 
 RootOf = Callable[[int], str]
 """The root of the first entries in hexadecimal; asked only for sizes that were read."""
@@ -17,16 +17,26 @@ class Records:
         remarks: what a reader should know of, though nothing is broken.
         key: id of the log key in force.
         keys: the keys that the log names, oldest first, with the index from which on each is in force.
+        gone: digests of the evidence that was deleted on the record.
     """
 
-    def __init__(self, report: ReportBreach, root_of: RootOf | None) -> None:
+    def __init__(
+        self,
+        report: ReportBreach,
+        root_of: RootOf | None,
+        cases: Container[str],
+        law_since: Callable[[str], str | None],
+    ) -> None:
         self.remarks: list[Remark] = []
         self.key = ""
         self.keys: list[tuple[int, VerifierKey]] = []
+        self.gone: set[bytes] = set()
         self._report = report
         self._root_of = root_of
         self._used: set[str] = set()
-        self._named: set[bytes] = set()
+        self._named: dict[bytes, tuple[str, str]] = {}
+        self._cases = cases
+        self._law_since = law_since
         self._commitments: dict[str, str] = {}
         self.checks: Mapping[str, Callable[[int, Json, Json], None]] = {
             "genesis": self._genesis,
@@ -57,7 +67,7 @@ class Records:
             return
         for text in event["keys"]:
             key = _key(text)
-            if key is not None and key.key_id.hex() == entry["key"]:
+            if key is not None and key.key_id.hex() == entry["key"] and key.name == entry["origin"]:
                 self.keys.append((0, key))
                 return
         self._report(at, Rule.KEY, "The genesis does not name the key that it was written under.")
@@ -92,18 +102,39 @@ class Records:
             self._report(at, Rule.ARCHIVE, f"There is no segment from {first} to {end} before entry {at}.")
         elif self._root_of is not None and self._root_of(end) != event["root"]:
             self._report(at, Rule.ARCHIVE, f"The first {end} entries have another root than the archive's.")
-        self._name(event["archive"])
+        self.name(entry, event["archive"])
 
-    def _expired(self, at: int, _: Json, event: Json) -> None:
-        unheard = sum(bytes.fromhex(digest) not in self._named for digest in event["digests"])
+    def _expired(self, at: int, entry: Json, event: Json) -> None:
+        self._deleted(at, entry, event["digests"])
+
+    def _deleted(self, at: int, entry: Json, digests: Iterable[str]) -> None:
+        """Report what may not go; what the log said only lately may not have been known when the deletion was begun."""
+        unheard = held = laws = 0
+        before = instant(entry["time"]) - SETTLED
+        for digest in digests:
+            blob, since = bytes.fromhex(digest), self._law_since(digest)
+            self.gone.add(blob)
+            named = self._named.get(blob)
+            if since is not None:
+                laws += instant(since) < before
+            elif named is None:
+                unheard += 1
+            else:
+                operation, time = named
+                held += operation in self._cases and instant(time) < before
         if unheard:
-            self._report(at, Rule.EVIDENCE, f"{unheard} pieces of evidence expire that no entry named before.")
+            self._report(at, Rule.EVIDENCE, f"{unheard} pieces of evidence are deleted that no entry named before.")
+        if held:
+            self._report(at, Rule.EVIDENCE, f"{held} pieces of evidence are deleted of operations under way.")
+        if laws:
+            self._report(at, Rule.EVIDENCE, "The text of a constitution that was in force is deleted.")
 
     def _recorded(self, _: int, __: Json, event: Json) -> None:
         self._commitments[event["commitment"]] = event["subject"]
 
     def _erased(self, at: int, entry: Json, event: Json) -> None:
         self._acted(at, entry, event)
+        self._deleted(at, entry, event["evidence"])
         for commitment in event["commitments"]:
             if self._commitments.get(commitment) is None:
                 self._report(at, Rule.PERSONAL, "A commitment is erased that was never recorded.")
@@ -115,25 +146,26 @@ class Records:
         if not event["first"] <= event["end"] <= at:
             sentence = f"There are no entries from {event['first']} to {event['end']} before entry {at}."
             self._report(at, Rule.REPORT, sentence)
-        self._name(event["report"])
+        self.name(entry, event["report"])
 
     def _acted(self, at: int, entry: Json, event: Json) -> None:
         if event["by"] != entry["principal"]:
             self._report(at, Rule.ACTOR, f"The event names {event['by']}, but {entry['principal']} recorded it.")
 
-    def _name(self, digest: str) -> None:
-        self._named.add(bytes.fromhex(digest))
+    def name(self, entry: Json, digest: str) -> None:
+        """An entry names a piece of evidence."""
+        self._named[bytes.fromhex(digest)] = (entry.get("operation", ""), entry["time"])
 
-    def _plan(self, _: int, __: Json, event: Json) -> None:
-        self._named.add(bytes.fromhex(event["plan"]))
+    def _plan(self, _: int, entry: Json, event: Json) -> None:
+        self.name(entry, event["plan"])
 
-    def _snapshot(self, _: int, __: Json, event: Json) -> None:
+    def _snapshot(self, _: int, entry: Json, event: Json) -> None:
         if "snapshot" in event:
-            self._named.add(bytes.fromhex(event["snapshot"]))
+            self.name(entry, event["snapshot"])
 
-    def _evidence(self, _: int, __: Json, event: Json) -> None:
+    def _evidence(self, _: int, entry: Json, event: Json) -> None:
         for digest in event["evidence"]:
-            self._named.add(bytes.fromhex(digest))
+            self.name(entry, digest)
 
 
 def _key(text: str) -> VerifierKey | None:

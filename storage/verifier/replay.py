@@ -11,10 +11,9 @@ from .case import Case
 from .conduct import Conduct
 from .law import Statutes
 from .plans import Plans
+from .powers import Powers
 from .records import Records, RootOf
 from .rules import (
-    BRANCHES,
-    BY_PEOPLE,
     CLOCK_TOLERANCE,
     Json,
     OpenStep,
@@ -22,7 +21,7 @@ from .rules import (
     Remark,
     Rule,
     instant,
-    is_outside,
+    is_sensible,
 )
 from .spelling import EntryMalformed, Reader
 from .stages import MOVES, TERMINAL
@@ -35,6 +34,7 @@ class _Ended(NamedTuple):
     """What is remembered of an operation that ended."""
 
     stage: str
+    requester: str
     person: str
     emergency: bool
 
@@ -63,15 +63,17 @@ class Replay:
     ) -> None:
         self.problems: list[Problem] = []
         self.found = 0
-        self.plans = Plans(self._report, plans or {})
+        self.plans = Plans(self._report, {} if plans is None else plans)
         self.statutes = Statutes(self._report, constitutions)
-        self.records = Records(self._report, root_of)
         self._origin = origin
         self._latest = ""
         self._read = Reader().read
         self._cases: dict[str, Case] = {}
         self._ended: dict[str, _Ended] = {}
-        self._conduct = Conduct(self._report, self.plans, self.statutes)
+        self._ratifications: set[str] = set()
+        self.records = Records(self._report, root_of, self._cases, self.statutes.since)
+        self._powers = Powers(self._report)
+        self._conduct = Conduct(self._report, self.plans, self.statutes, self._powers.persons)
         self._proposals: dict[str, Json] = {}
         self._beside: Mapping[str, Callable[[int, Json, Json], None]] = {
             "constitution.proposed": self._proposed,
@@ -80,6 +82,7 @@ class Replay:
             "crown.released": self._released,
             "emergency.ratified": self._ratified,
             "cancel.requested": self._acted,
+            "warrant.denied": self._denied,
             **self.records.checks,
         }
 
@@ -92,13 +95,17 @@ class Replay:
             return
         event: Json = entry["event"]
         kind: str = entry["kind"]
+        before = self.found
         self._place(at, entry, kind)
-        self._powers(at, entry, kind)
+        self._powers.check(at, entry, kind)
         beside = self._beside.get(kind)
         if beside is not None:
             beside(at, entry, event)
         if kind in MOVES:
             self._operation(at, entry, event, kind)
+        elif "operation" in entry and kind != "emergency.ratified" and not self._heard(entry["operation"]):
+            self._report(at, Rule.OPERATION, f"{entry['operation']} was never requested.")
+        self._powers.identify(at, kind, event, quiet=self.found > before)
 
     def remarks(self) -> list[Remark]:
         """What is no breach, and somebody should know."""
@@ -135,8 +142,10 @@ class Replay:
             back = instant(self._latest) - instant(time)
             if back > CLOCK_TOLERANCE:
                 self._report(at, Rule.TIME, f"Time ran back by {back.total_seconds():.3f} s.")
-        else:
+        elif is_sensible(time):
             self._latest = time
+        else:
+            self._report(at, Rule.TIME, "No clock says such a time.")
         if (kind == "genesis") != (at == 0):
             self._report(at, Rule.GENESIS, "The first entry, and no other, is the genesis.")
         statutes = self.statutes
@@ -146,28 +155,29 @@ class Replay:
             self._report(at, Rule.CONSTITUTION, "The entry names another constitution than the one in force.")
         self.records.place(at, entry)
 
-    def _powers(self, at: int, entry: Json, kind: str) -> None:
-        branch = entry["branch"]
-        owner = BRANCHES.get(kind)
-        if owner is not None and branch != owner:
-            self._report(at, Rule.BRANCH, f"{kind} belongs to {owner}, not to {branch}.")
-        if branch == "people" and kind in BY_PEOPLE and not is_outside(entry["principal"]):
-            self._report(at, Rule.PERSON, f"{entry['principal']} recorded {kind} in the people's name.")
+    def _heard(self, ident: str) -> bool:
+        return ident in self._cases or ident in self._ended
 
     def _acted(self, at: int, entry: Json, event: Json) -> None:
         self._conduct.act(at, entry, event["by"])
 
+    def _denied(self, _: int, entry: Json, event: Json) -> None:
+        case = self._cases.get(entry.get("operation", ""))
+        if case is not None and "warrant" in event:
+            self._conduct.denied(event["warrant"], case)
+
     def _halted(self, at: int, entry: Json, event: Json) -> None:
         self._acted(at, entry, event)
-        self._conduct.halted = True
+        self._conduct.halted = self._conduct.halted or entry["time"]
 
     def _released(self, at: int, entry: Json, event: Json) -> None:
         self._acted(at, entry, event)
-        self._conduct.halted = False
+        self._conduct.halted = ""
 
     def _proposed(self, at: int, entry: Json, event: Json) -> None:
         self._acted(at, entry, event)
         self._proposals[event["amendment"]] = event
+        self.records.name(entry, event["proposed"])
 
     def _amended(self, at: int, entry: Json, event: Json) -> None:
         self._conduct.act(at, entry, event["ratifier"])
@@ -195,8 +205,11 @@ class Replay:
             asked = _ended(self._cases[ident])
         if asked is None or not asked.emergency:
             self._report(at, Rule.RATIFIED, "There is no emergency of that name.")
-        elif event["person"] == asked.person:
+        elif event["person"] == asked.person or event["by"] == asked.requester:
             self._report(at, Rule.RATIFIED, "Who asked for an emergency cannot ratify it.")
+        elif ident in self._ratifications:
+            self.records.remarks.append(Remark(at, f"The emergency {ident} was ratified before."))
+        self._ratifications.add(ident)
 
     def _operation(self, at: int, entry: Json, event: Json, kind: str) -> None:
         ident = entry["operation"]
@@ -247,4 +260,4 @@ class Replay:
 
 
 def _ended(case: Case) -> _Ended:
-    return _Ended(case.stage, case.requester["person"], case.request["emergency"])
+    return _Ended(case.stage, case.requester["id"], case.requester["person"], case.request["emergency"])

@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from enum import IntEnum
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
 from typing import Any, Final, Self
 
 from .rules import OpenStep, Problem, Remark
@@ -22,9 +23,24 @@ class Code(IntEnum):
     """The entries are authentic, and contradict each other or the rules."""
     INPUT = 6
     """There is nothing to verify: the input cannot be read."""
+    FAILED = 7
+    """The verifier itself failed: nothing is known."""
 
 
-GRAVITY: Final = (Code.INPUT, Code.SIGNATURE, Code.FORK, Code.ROOT, Code.SEMANTICS)
+class Omitted(StrEnum):
+    """What was not checked although a log has it: an intact log is then intact except for that."""
+
+    MEANING = "meaning"
+    """What the entries mean was not replayed."""
+    PLANS = "plans"
+    """What ran was not held against every plan: texts are missing that no entry says were deleted."""
+    CONSTITUTIONS = "constitutions"
+    """Nothing was held against the texts of the constitutions."""
+    KEYS = "keys"
+    """Whose log it is: the keys were the export's own."""
+
+
+GRAVITY: Final = (Code.FAILED, Code.INPUT, Code.SIGNATURE, Code.FORK, Code.ROOT, Code.SEMANTICS)
 """Which of several findings decides the exit code: the first."""
 
 
@@ -50,6 +66,7 @@ class Report:
         witnesses: who cosigned it.
         compared: with how many older checkpoints it was compared.
         replayed: whether the meaning of the entries was checked.
+        omitted: what was left out; while there is any, `ok` says less than it could.
         found: how many problems there are; `problems` holds the first of them.
         problems: what is broken.
         open_steps: intents whose outcome the log does not know; no problem.
@@ -67,6 +84,7 @@ class Report:
     witnesses: tuple[Witnessed, ...] = ()
     compared: int = 0
     replayed: bool = False
+    omitted: tuple[Omitted, ...] = ()
     found: int = 0
     problems: tuple[Problem, ...] = ()
     open_steps: tuple[OpenStep, ...] = ()
@@ -84,9 +102,9 @@ class Report:
         found["code"] = int(self.code)
         return found
 
-    def unverified(self, sentence: str) -> Self:
-        """The report with one more sentence about what it does not show."""
-        return replace(self, unchecked=(sentence, *self.unchecked))
+    def unverified(self, sentence: str, *omitted: Omitted) -> Self:
+        """The report with one more sentence about what it does not show, and what was left out by that."""
+        return replace(self, unchecked=(sentence, *self.unchecked), omitted=(*self.omitted, *omitted))
 
     def broken(self, code: Code, rule: str, sentence: str) -> Self:
         """The report with one more finding, which somebody made beside the verification."""
@@ -96,11 +114,11 @@ class Report:
 
     def text(self) -> str:
         """The report for people, line by line."""
-        lines = ["INTACT" if self.ok else f"NOT INTACT: {_MEANING[self.code]} (exit code {int(self.code)})"]
+        lines = [self._verdict() if self.ok else f"NOT INTACT: {_MEANING[self.code]} (exit code {int(self.code)})"]
         if self.origin is not None:
             lines += [f"log: {self.origin}", f"entries: {self.size}", f"root: {self.root}"]
         lines += [f"signed by: {', '.join(self.signers)}"] if self.signers else []
-        lines += [f"cosigned by: {', '.join(each.name for each in self.witnesses)}"] if self.witnesses else []
+        lines += [f"cosigned by: {', '.join(map(_cosigner, self.witnesses))}"] if self.witnesses else []
         lines += [f"problem: {_where(each.index)}{each.sentence} [{each.rule}]" for each in self.problems]
         if self.found > len(self.problems):
             lines.append(f"problem: and {self.found - len(self.problems)} more")
@@ -114,6 +132,9 @@ class Report:
         lines += [f"not checked: {sentence}" for sentence in self.unchecked]
         return "".join(f"{printable(line)}\n" for line in lines)
 
+    def _verdict(self) -> str:
+        return f"INTACT, but not checked: {', '.join(self.omitted)}" if self.omitted else "INTACT"
+
 
 _MEANING: Final = {
     Code.OK: "nothing",
@@ -122,7 +143,20 @@ _MEANING: Final = {
     Code.FORK: "the log does not extend what was seen before",
     Code.SEMANTICS: "the entries break the rules",
     Code.INPUT: "the input cannot be read",
+    Code.FAILED: "the verifier itself failed",
 }
+
+LIMIT: Final = 200
+"""Most problems that belong to no entry and are kept; all are counted."""
+
+_LATEST: Final = 253_402_300_799
+"""The last second of the year 9999."""
+
+
+def _cosigner(found: Witnessed) -> str:
+    if not 0 < found.time <= _LATEST:
+        return found.name
+    return f"{found.name} at {datetime.fromtimestamp(found.time, UTC).isoformat().replace('+00:00', 'Z')}"
 
 
 def _where(index: int | None) -> str:
@@ -148,7 +182,8 @@ class Findings:
         """One more problem."""
         self.codes.add(code)
         self.found += 1
-        self.problems.append(Problem(index, rule, sentence))
+        if len(self.problems) < LIMIT:
+            self.problems.append(Problem(index, rule, sentence))
 
     @property
     def code(self) -> Code:

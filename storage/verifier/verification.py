@@ -5,6 +5,7 @@ and signed again by its own key is caught only by a witness, or by a checkpoint 
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,35 +13,33 @@ from typing import Final
 
 from .checkpoint import Checkpoint, NoteMalformed, NoteUnverified, VerifierKey, parse_note, verify_note
 from .hashing import BLOCK, BlockHasher
+from .kept import KeptNotes, Unreadable
+from .meaning import CUT_SHORT, HISTORY, meant
 from .mirror import Audit, TileMissing
 from .policy import NONE, Judged, Log, Policy
 from .replay import Replay
-from .report import Code, Findings, Report, Witnessed
-from .spelling import EntryMalformed, read_entry
+from .report import Code, Findings, Omitted, Report, Witnessed
+from .succession import Succession, heir
 from .tiles import TileMalformed
 
 Progress = Callable[[int, int], None]
 """Is told how many entries were read, and how many there are."""
 
-_CUT_SHORT: Final = (
-    "whether the log was cut short or rewritten and signed again by its own key: no witness is asked for, and no older "
-    "checkpoint is given. Nobody can know this from the log alone."
-)
-_HISTORY: Final = (
-    "whether the log was rewritten after the newest of the older checkpoints: that only a witness could tell."
-)
-_CEDAR: Final = "the constitution's Cedar rules, but for two that are recognised: who may do what is not decided again."
+_NAMED: Final = 20
+"""Most checkpoints that are named one by one as not checked."""
 
 
 class EntriesUnreadable(ValueError):
     """Raised by an iterable of entries that cannot be read further; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
-    """An older checkpoint, or one over a rotation of the log's key."""
+    """An older checkpoint, or one kept with the log; its note is read anew from its place in `given` when needed."""
 
-    note: bytes
+    given: Sequence[bytes]
+    place: int
+    name: str
     head: Checkpoint
     rotation: bool
     trusted: bool
@@ -55,6 +54,7 @@ def verify(  # noqa: PLR0913 - what is given is checked; each is one thing that 
     rotations: Sequence[bytes] = (),
     plans: Mapping[str, bytes] | None = None,
     constitutions: Mapping[str, bytes] | None = None,
+    complete: bool = False,
     semantics: bool = True,
     audit: Audit | None = None,
     progress: Progress | None = None,
@@ -69,9 +69,11 @@ def verify(  # noqa: PLR0913 - what is given is checked; each is one thing that 
         policy: the log keys that are trusted, known from elsewhere than the log itself, and the witnesses asked for.
         older: signed checkpoints of the same log that somebody kept; the log must begin with what they saw.
         rotations: checkpoints over rotations of the log's key, signed by both keys: who trusts an older key follows
-            them. Those that no trusted key signed are reported as not checked.
-        plans: canonical bytes of plans by their digest: steps are held against those given.
+            them. Those that no trusted key signed are reported as not checked. `KeptNotes` reads them one at a time.
+        plans: canonical bytes of plans by their digest: steps are held against those given. A text that is there and
+            cannot be read raises `Unreadable`, which means code 6; so do those of `constitutions`.
         constitutions: texts of constitutions by their digest: every one in force must be there, if any are given.
+        complete: `plans` is all that the log has: one that is missing is a breach, unless an entry says it was deleted.
         semantics: also replay what the entries mean, several times slower than hashing.
         audit: hash tiles that must agree with the entries.
         progress: see `Progress`.
@@ -80,10 +82,12 @@ def verify(  # noqa: PLR0913 - what is given is checked; each is one thing that 
     running = _Verification(policy, int(time.time()) if now is None else now, keep=semantics)
     if not running.open(note, older, rotations):
         return running.report()
+    running.begin()
     if semantics:
         running.replay = Replay(running.head.origin, plans=plans, constitutions=constitutions, root_of=running.root_at)
     running.read(entries, audit, progress)
     running.judge()
+    running.texts(given=plans is not None, complete=complete)
     running.conclude(constitutions, audit)
     return running.report()
 
@@ -101,7 +105,8 @@ class _Verification:
         self._refused = ""
         self._seen: list[_Seen] = []
         self._roots: dict[int, bytes] = {}
-        self._rotated: dict[int, bytes] = {}
+        self._succession = Succession("", ())
+        self._omitted: list[Omitted] = []
         self._hasher = BlockHasher(keep=keep)
         self._whole = False
         self._compared = 0
@@ -122,24 +127,33 @@ class _Verification:
         except NoteMalformed as error:
             self._findings.add(Code.INPUT, "input", f"The checkpoint cannot be read: {error}.")
             return False
-        for each in older:
-            self._remember(each, rotation=False)
-        for each in rotations:
-            self._remember(each, rotation=True)
+        for place in range(len(older)):
+            self._remember(older, place, "The older checkpoint", rotation=False)
+        names = rotations.names if isinstance(rotations, KeptNotes) else None
+        for place in range(len(rotations)):
+            what = f"The checkpoint kept as {names[place]}" if names else "The checkpoint kept with the log"
+            self._remember(rotations, place, what, rotation=True)
+        if isinstance(rotations, KeptNotes) and rotations.found > len(rotations):
+            sentence = f"{rotations.found - len(rotations)} of the {rotations.found} checkpoints kept with the log"
+            self._findings.unchecked.append(f"{sentence}: so many are taken at even distances, and every rotation's.")
         self._opened = self._judged is not None or any(each.rotation and each.trusted for each in self._seen)
         if not self._opened:
             self._findings.add(Code.SIGNATURE, "signature", f"The checkpoint is not to be trusted: {self._refused}.")
         return self._opened
 
-    def _remember(self, note: bytes, *, rotation: bool) -> None:
-        what = "checkpoint kept with the log" if rotation else "older checkpoint"
+    def begin(self) -> None:
+        """Before the entries are read."""
+        self._succession = Succession(self.head.origin, {each.head.size for each in self._seen if each.rotation})
+
+    def _remember(self, given: Sequence[bytes], place: int, what: str, *, rotation: bool) -> None:
         try:
+            note = given[place]
             head = Checkpoint.parse(parse_note(note).text)
-        except NoteMalformed as error:
-            self._findings.add(Code.INPUT, "input", f"The {what} cannot be read: {error}.")
+        except (NoteMalformed, Unreadable, TileMissing) as error:
+            self._findings.add(Code.INPUT, "input", f"{what} cannot be read: {error}.")
             return
         if head.origin != self.head.origin:
-            self._findings.add(Code.INPUT, "input", f"The {what} is of another log.")
+            self._findings.add(Code.INPUT, "input", f"{what} is of another log.")
             return
         try:
             self._policy.judge(note, None)
@@ -147,12 +161,12 @@ class _Verification:
         except NoteUnverified as error:
             trusted = False
             if _names_any(note, self._policy):
-                self._findings.add(Code.SIGNATURE, "signature", f"The {what} is not to be trusted: {error}.")
+                self._findings.add(Code.SIGNATURE, "signature", f"{what} is not to be trusted: {error}.")
                 return
         except NoteMalformed as error:
-            self._findings.add(Code.INPUT, "input", f"The {what} cannot be read: {error}.")
+            self._findings.add(Code.INPUT, "input", f"{what} cannot be read: {error}.")
             return
-        self._seen.append(_Seen(note, head, rotation, trusted))
+        self._seen.append(_Seen(given, place, what, head, rotation, trusted))
 
     def root_at(self, size: int) -> str:
         """The root of the first `size` entries that were read, those of the block in hand among them."""
@@ -165,7 +179,7 @@ class _Verification:
         """Hash the entries, hold tiles against them, and replay them."""
         hasher, head = self._hasher, self.head
         following = iter(entries)
-        stops = sorted({each.head.size for each in self._seen if each.head.size <= head.size} | {head.size})
+        stops = deque(sorted({each.head.size for each in self._seen if each.head.size <= head.size} | {head.size}))
         more = False
         try:
             while True:
@@ -173,7 +187,7 @@ class _Verification:
                 self._block = list(islice(following, min(BLOCK, head.size - start)))
                 self._take(start, self._block, audit)
                 while stops and stops[0] < start + len(self._block):
-                    stop = stops.pop(0)
+                    stop = stops.popleft()
                     self._roots[stop] = hasher.root_within(self._block[: stop - start])
                 hasher.add(self._block)
                 if progress is not None:
@@ -185,6 +199,9 @@ class _Verification:
             why = error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error)
             self._findings.add(Code.INPUT, "input", f"The entries cannot be read: {why}.")
             return
+        except Unreadable as error:
+            self._findings.add(Code.INPUT, "input", f"What the entries mean cannot be checked: {error}.")
+            return
         for stop in stops:
             if stop <= hasher.size:
                 self._roots[stop] = hasher.root()
@@ -195,10 +212,8 @@ class _Verification:
             feed = self.replay.feed
             for at, data in enumerate(block, start):
                 feed(at, data)
-        for each in self._seen:
-            at = each.head.size - 1
-            if each.rotation and start <= at < start + len(block):
-                self._rotated[at] = block[at - start]
+        for at, data in enumerate(block, start):
+            self._succession.add(at, data)
         if audit is not None and block:
             audit.add(block)
 
@@ -230,39 +245,64 @@ class _Verification:
         elif not self._judged.quorum_met:
             for sentence in self._judged.missing:
                 self._findings.add(Code.SIGNATURE, "witnesses", sentence)
-        for each in self._seen:
-            self._compare(each)
-        if self.replay is not None and self._whole and self._judged is not None and self.replay.records.keys:
-            self._in_force(self.replay.records.keys[-1][1])
+        strangers = [each for each in self._seen if not self._compare(each) and each.rotation]
+        for each in strangers[:_NAMED]:
+            sentence = f"the checkpoint of {each.head.size} entries kept with the log: no trusted key signed it."
+            self._findings.unchecked.append(sentence)
+        if len(strangers) > _NAMED:
+            self._findings.unchecked.append(f"{len(strangers) - _NAMED} more of them, likewise.")
+        if self._whole and self._judged is not None and self._succession.in_force is not None:
+            self._in_force(self._succession.in_force)
 
     def _follow(self) -> None:
         """Trust the key that a trusted one passed the log on to: its note is signed by both, its entry names both."""
         for each in sorted((each for each in self._seen if each.rotation), key=lambda each: each.head.size):
-            data = self._rotated.get(each.head.size - 1)
-            if data is None or self._roots.get(each.head.size) != each.head.root:
+            passed = self._succession.passed.get(each.head.size)
+            note = self._note_of(each) if passed is not None else None
+            if passed is None or note is None or self._roots.get(each.head.size) != each.head.root:
                 continue
-            following = _rotation(data, self._policy, each.note)
+            following = heir(passed, self._policy, note)
             if following is not None and following not in self._policy.keys:
                 self._policy = replace(self._policy, logs=(*self._policy.logs, Log(following)))
-                passed = f"the key {following.key_id.hex()} follows a trusted one: both signed over its rotation"
-                self._findings.checked.append(passed)
+                sentence = f"the key {following.key_id.hex()} follows a trusted one: both signed over its rotation"
+                self._findings.checked.append(sentence)
         try:
             self._judged = self._policy.judge(self._note, self._now)
         except NoteUnverified as error:
             self._refused = str(error)
 
-    def _compare(self, each: _Seen) -> None:
-        what = "kept with the log" if each.rotation else "older"
+    def _note_of(self, each: _Seen) -> bytes | None:
+        """The note again; None where it is not what it was a moment ago."""
         try:
-            self._policy.judge(each.note, None)
+            note = each.given[each.place]
+            if Checkpoint.parse(parse_note(note).text) == each.head:
+                return note
+            why = "it changed meanwhile"
+        except (NoteMalformed, Unreadable, TileMissing) as error:
+            why = str(error)
+        self._findings.add(Code.INPUT, "input", f"{each.name} cannot be read: {why}.")
+        return None
+
+    def _trusts(self, each: _Seen) -> bool:
+        """Whether a key that is trusted by now signed it; an older one that was given must be."""
+        if each.trusted:
+            return True
+        note = self._note_of(each)
+        try:
+            if note is not None:
+                self._policy.judge(note, None)
+                each.trusted = True
         except NoteUnverified as error:
-            if each.rotation:
-                sentence = f"the checkpoint of {each.head.size} entries kept with the log: no trusted key signed it."
-                self._findings.unchecked.append(sentence)
-            else:
+            if not each.rotation:
                 sentence = f"The older checkpoint is not to be trusted: {error}."
                 self._findings.add(Code.SIGNATURE, "signature", sentence)
-            return
+        return each.trusted
+
+    def _compare(self, each: _Seen) -> bool:
+        """Hold the log against a checkpoint, if that is trusted."""
+        what = "kept with the log" if each.rotation else "older"
+        if not self._trusts(each):
+            return False
         if each.head.size > self.head.size:
             sentence = f"The log was seen with {each.head.size} entries and has {self.head.size} now."
             self._findings.add(Code.FORK, "rollback", sentence)
@@ -273,6 +313,7 @@ class _Verification:
                 self._findings.add(Code.FORK, "fork", sentence)
         else:
             self._compared += 1
+        return True
 
     def _in_force(self, key: VerifierKey) -> None:
         try:
@@ -281,6 +322,25 @@ class _Verification:
             sentence = f"The checkpoint is not signed by the key in force at its end, {key.key_id.hex()}."
             self._findings.add(Code.SIGNATURE, "key", sentence)
 
+    def texts(self, *, given: bool, complete: bool) -> None:
+        """Every plan is there, or an entry says that it was deleted."""
+        replay = self.replay
+        if replay is None:
+            self._omitted += (Omitted.MEANING, Omitted.PLANS)
+            return
+        gone = replay.records.gone
+        absent = {digest: at for digest, at in replay.plans.absent.items() if bytes.fromhex(digest) not in gone}
+        deleted = len(replay.plans.absent) - len(absent)
+        if deleted:
+            self._findings.unchecked.append(f"what ran against {deleted} plan(s) whose text was deleted on the record")
+        if complete and given:
+            for digest, at in absent.items():
+                sentence = f"The text of the plan {digest[:16]} is missing, and no entry says that it was deleted."
+                self._findings.add(Code.SEMANTICS, "text", sentence, at)
+        elif absent:
+            self._omitted.append(Omitted.PLANS)
+            self._findings.unchecked.append(f"what ran against {len(absent)} plan(s) whose text is not there")
+
     def conclude(self, constitutions: Mapping[str, bytes] | None, audit: Audit | None) -> None:
         """Say what was checked and what was not."""
         done, left = self._findings.checked, self._findings.unchecked
@@ -288,18 +348,20 @@ class _Verification:
             done.append(f"the checkpoint's signature, by {len(self._judged.logs)} trusted log key(s)")
         if self._policy.quorum != NONE:
             done.append("the cosignatures that the policy asks for")
-        if self._hasher.size:
+        if self._whole and self._hasher.size:
             done.append(f"the root, from the bytes of {self._hasher.size} entries")
         if audit is not None:
             done.append("that every hash tile agrees with the entries")
         if self._compared:
             done.append(f"that the log extends {self._compared} older checkpoint(s)")
         if self._policy.quorum == NONE:
-            left.append(_HISTORY if self._compared else _CUT_SHORT)
-        if self.replay is None:
+            left.append(HISTORY if self._compared else CUT_SHORT)
+        if self.replay is None or self._hasher.size < self.head.size:
             left.append("what the entries mean")
         else:
-            _meant(self.replay, done, left, texts=constitutions is not None)
+            meant(self.replay, done, left, texts=constitutions is not None)
+        if self.replay is None or constitutions is None:
+            self._omitted.append(Omitted.CONSTITUTIONS)
 
     def report(self) -> Report:
         """Everything that was found."""
@@ -320,6 +382,7 @@ class _Verification:
             witnesses=tuple(Witnessed(each.witness.name, each.time) for each in judged.witnesses) if judged else (),
             compared=self._compared,
             replayed=replay is not None,
+            omitted=tuple(self._omitted),
             found=findings.found + (replay.found if replay is not None else 0),
             problems=(*findings.problems, *(replay.problems if replay is not None else ())),
             open_steps=tuple(replay.open_steps()) if replay is not None else (),
@@ -333,34 +396,3 @@ def _names_any(note: bytes, policy: Policy) -> bool:
     """Whether a note that was refused bears the name and id of a trusted key: its signature is broken, then."""
     known = {(key.name, key.key_id) for key in (*policy.keys, *(each.key for each in policy.witnesses))}
     return any((each.name, each.key_id) in known for each in parse_note(note).signatures)
-
-
-def _meant(found: Replay, done: list[str], left: list[str], *, texts: bool) -> None:
-    """What of the entries' meaning was checked, and what was not."""
-    done.append("what the entries mean, by every rule")
-    if found.plans.held:
-        done.append(f"what ran, against {found.plans.held} plan(s)")
-    if found.plans.missing:
-        left.append(f"what ran against {found.plans.missing} plan(s) whose text is not there")
-    if texts:
-        done.append(f"the text of {found.statutes.texts} constitution(s), and plans against their numbers")
-        left.append(_CEDAR)
-    else:
-        left.append("what the constitution demands: no text of one is given")
-
-
-def _rotation(data: bytes, policy: Policy, note: bytes) -> VerifierKey | None:
-    """The key that a rotation's entry passes the log on to, if a trusted key and that key both signed its note."""
-    try:
-        entry = read_entry(data)
-        if entry["kind"] != "key.rotated":
-            return None
-        previous = VerifierKey.parse(entry["event"]["previous"])
-        following = VerifierKey.parse(entry["event"]["key"])
-        if previous not in policy.keys or following.name != previous.name:
-            return None
-        verify_note(note, previous)
-        verify_note(note, following)
-    except (EntryMalformed, NoteMalformed, NoteUnverified):
-        return None
-    return following

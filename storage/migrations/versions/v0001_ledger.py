@@ -111,9 +111,10 @@ CREATE FUNCTION ledger_turn(
     OUT o_size bigint, OUT o_frontier bytea, OUT o_constitution text, OUT o_key text, OUT o_halted boolean,
     OUT o_latest timestamptz, OUT o_leaves bytea
 ) LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
--- Like ledger_lock, but until the session appends as its turn, or lets go: the lock is the session's, so no transaction
--- has to be opened and ended around it. With it come the leaf hashes that the log has gained since it had p_size
--- entries, where these are few: with them the caller proves that the new head extends the one it knows.
+-- Like ledger_lock, but until the session appends for the last time in its turn, or lets go: the lock is the session's,
+-- so no transaction has to be opened and ended around it, and a turn may be several transactions long. With it come the
+-- leaf hashes that the log has gained since it had p_size entries, where these are few: with them the caller proves
+-- that the new head extends the one it knows.
 BEGIN
     PERFORM pg_advisory_lock(500069425509);
     SELECT size, frontier, constitution, key, halted, latest
@@ -129,17 +130,17 @@ $$;
 
 _APPEND: Final = """
 CREATE FUNCTION ledger_append(
-    p_size bigint, p_batch bytea,
+    p_turn boolean, p_size bigint, p_batch bytea,
     p_entries bytea, p_hashes bytea, p_operations text, p_kinds text,
     p_levels smallint[], p_indexes bigint[], p_nodes bytea[],
-    p_frontier bytea, p_latest timestamptz, p_root bytea, p_note bytea, p_key text, p_turn boolean,
+    p_frontier bytea, p_latest timestamptz, p_root bytea, p_note bytea, p_key text,
     p_constitution text DEFAULT NULL, p_halted boolean DEFAULT NULL, p_next_key text DEFAULT NULL
 ) RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
 -- Entries, nodes, head and checkpoint in one transaction, if the head is still the one they were built on; else the
 -- answer is false and nothing is written. Entries, operations (empty: none) and kinds come one a line: canonical JSON
 -- has no line break, and splitting a text is cheaper than sending an array. What the last three arguments leave out
--- stays as it is in the head. A session whose turn it is gives the turn up; others get the lock when the transaction
--- has ended.
+-- stays as it is in the head. A session whose turn it is gives it up with p_turn; others get the lock when the
+-- transaction has ended.
 DECLARE
     v_size bigint;
     v_new bigint := p_size + octet_length(p_hashes) / 32;
@@ -189,10 +190,10 @@ $$;
 
 _COMMIT: Final = """
 CREATE FUNCTION ledger_commit(
-    p_size bigint, p_batch bytea,
+    p_turn boolean, p_size bigint, p_batch bytea,
     p_entries bytea, p_hashes bytea, p_operations text, p_kinds text,
     p_levels smallint[], p_indexes bigint[], p_nodes bytea[],
-    p_frontier bytea, p_latest timestamptz, p_root bytea, p_note bytea, p_key text, p_turn boolean,
+    p_frontier bytea, p_latest timestamptz, p_root bytea, p_note bytea, p_key text,
     p_constitution text, p_halted boolean, p_next_key text,
     p_ids text[], p_from integer[], p_to integer[], p_stages text[], p_tiers smallint[], p_epochs integer[],
     p_times timestamptz[],
@@ -280,8 +281,8 @@ BEGIN
     IF p_digests IS NOT NULL THEN
         INSERT INTO evidence (digest, body) SELECT * FROM unnest(p_digests, p_bodies) ON CONFLICT DO NOTHING;
     END IF;
-    RETURN ledger_append(p_size, p_batch, p_entries, p_hashes, p_operations, p_kinds, p_levels, p_indexes, p_nodes,
-        p_frontier, p_latest, p_root, p_note, p_key, p_turn, p_constitution, p_halted, p_next_key);
+    RETURN ledger_append(p_turn, p_size, p_batch, p_entries, p_hashes, p_operations, p_kinds, p_levels, p_indexes,
+        p_nodes, p_frontier, p_latest, p_root, p_note, p_key, p_constitution, p_halted, p_next_key);
 END
 $$;
 """

@@ -1,7 +1,8 @@
 """Personal data behind commitments, and the expiry of evidence.
 
-The service's role still has no DELETE on evidence: `evidence_forget` deletes for it, and only what a committed entry of
-the ledger names, never the text of a constitution, never what belongs to an operation that has not ended.
+The service's role still has no DELETE on evidence: `evidence_forget` deletes for it, and only what an entry under the
+newest checkpoint names, never the text of a constitution, never what belongs to an operation that has not ended. It
+believes rows that the service may not change: of those that it may add, or update, it takes nothing on trust.
 """
 
 from typing import Final
@@ -49,19 +50,23 @@ CREATE TABLE evidence_done (
 _INDEX: Final = """
 CREATE FUNCTION evidence_index(p_most bigint, OUT o_left bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
--- Reads at most p_most further entries and notes which evidence they name, and as what. Returns how many are left.
+-- Reads at most p_most further entries under the newest checkpoint and notes which evidence they name, and as what.
+-- Returns how many are left. No place is passed over: a row that stands apart would hide what comes before it.
 DECLARE
     v_from bigint;
     v_size bigint;
     v_to bigint;
 BEGIN
     SELECT size INTO v_from FROM public.evidence_progress FOR UPDATE;
-    SELECT coalesce(max(idx) + 1, 0) INTO v_size FROM public.ledger_leaf;
-    v_to := least(v_from + greatest(p_most, 0), v_size);
+    SELECT coalesce(max(size), 0) INTO v_size FROM public.ledger_checkpoint;
+    v_to := greatest(v_from, least(v_from + greatest(p_most, 0), v_size));
+    IF (SELECT count(*) FROM public.ledger_leaf WHERE idx >= v_from AND idx < v_to) <> v_to - v_from THEN
+        RAISE EXCEPTION 'entries under the newest checkpoint are missing' USING ERRCODE = 'TR003';
+    END IF;
     INSERT INTO public.evidence_use (digest, idx, class, operation, at)
-        SELECT named.digest, leaf.idx, named.class, leaf.operation, (leaf.body->>'time')::timestamptz
+        SELECT named.digest, leaf.idx, named.class, leaf.body->>'operation', (leaf.body->>'time')::timestamptz
         FROM (
-            SELECT idx, operation, kind, convert_from(entry, 'UTF8')::jsonb AS body
+            SELECT idx, kind, convert_from(entry, 'UTF8')::jsonb AS body
             FROM public.ledger_leaf
             WHERE idx >= v_from AND idx < v_to AND kind IN (
                 'genesis', 'constitution.proposed', 'constitution.amended', 'plan.proposed',
@@ -79,29 +84,41 @@ BEGIN
         ) AS named(digest, class)
         WHERE named.digest IS NOT NULL
         ON CONFLICT DO NOTHING;
-    UPDATE public.evidence_progress SET size = greatest(size, v_to);
-    o_left := v_size - v_to;
+    UPDATE public.evidence_progress SET size = v_to;
+    o_left := greatest(v_size - v_to, 0);
 END
 $$
 """
 
 _HELD: Final = """
-CREATE FUNCTION evidence_held(p_digests text[], p_plans boolean, p_after bigint)
+CREATE FUNCTION evidence_held(p_digests text[], p_plans boolean, p_after bigint, p_before timestamptz)
 RETURNS TABLE (o_digest text, o_why text)
 LANGUAGE sql STABLE SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
 -- Those of the digests that must stay, and why. p_plans: plans of operations that ended may go. p_after: what a later
--- entry names again stays too.
+-- entry names again stays too. p_before: and what an entry of that time or a later one names.
+-- Whether an operation has ended is what its newest entry under the newest checkpoint says that moved it.
+    WITH named AS (
+        SELECT u.digest, u.idx, u.class, u.operation, u.at
+        FROM public.evidence_use AS u WHERE u.digest = ANY (p_digests)
+    ), ended AS (
+        SELECT o.operation FROM (SELECT DISTINCT operation FROM named WHERE operation IS NOT NULL) AS o
+        WHERE (
+            SELECT convert_from(l.entry, 'UTF8')::jsonb->>'after' FROM public.ledger_leaf AS l
+            WHERE l.operation = o.operation AND l.idx >= 0
+                AND l.idx < (SELECT max(c.size) FROM public.ledger_checkpoint AS c)
+                AND convert_from(l.entry, 'UTF8')::jsonb ? 'after'
+            ORDER BY l.idx DESC LIMIT 1
+        ) IN ('completed', 'rolled_back', 'refused', 'denied', 'vetoed', 'cancelled', 'expired', 'failed')
+    )
     SELECT found.digest, min(found.why) FROM (
-        SELECT u.digest, CASE
-            WHEN u.class = 'constitution' THEN 'constitution'
-            WHEN u.operation IS NOT NULL AND coalesce(o.stage, '') NOT IN (
-                'completed', 'rolled_back', 'refused', 'denied', 'vetoed', 'cancelled', 'expired', 'failed'
-            ) THEN 'unfinished'
-            WHEN u.class = 'plan' AND NOT p_plans THEN 'plan'
-            WHEN u.idx > p_after THEN 'named-again'
+        SELECT n.digest, CASE
+            WHEN n.class = 'constitution' THEN 'constitution'
+            WHEN n.operation IS NOT NULL AND n.operation NOT IN (SELECT e.operation FROM ended AS e) THEN 'unfinished'
+            WHEN n.class = 'plan' AND NOT p_plans THEN 'plan'
+            WHEN n.idx > p_after THEN 'named-again'
+            WHEN n.at >= p_before THEN 'young'
         END AS why
-        FROM public.evidence_use AS u LEFT JOIN public.operation AS o ON o.id = u.operation
-        WHERE u.digest = ANY (p_digests)
+        FROM named AS n
     ) AS found WHERE found.why IS NOT NULL GROUP BY found.digest
 $$
 """
@@ -109,22 +126,42 @@ $$
 _FORGET: Final = """
 CREATE FUNCTION evidence_forget(p_idx bigint, OUT o_removed text[], OUT o_kept text[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
--- Deletes the evidence that the committed entry p_idx says is deleted, once. Nothing is appended meanwhile, so nothing
--- can begin to name what goes.
+-- Deletes the evidence that entry p_idx says is deleted, once, if the newest checkpoint covers it. Nothing is appended
+-- meanwhile, so nothing can begin to name what goes. A batch writes its entries, its head and its checkpoint together:
+-- where they end at different places somebody else wrote, and nothing is deleted. Signatures cannot be checked here.
+-- Each statement must see what was committed before the lock was had, which an older snapshot would not.
 DECLARE
+    v_size bigint;
+    v_root bytea;
+    v_note text[];
+    v_kind text;
+    v_body jsonb;
     v_named text[];
-    v_erased boolean;
+    v_before timestamptz;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'evidence is deleted at the isolation level read committed' USING ERRCODE = 'TR003';
+    END IF;
     PERFORM pg_advisory_xact_lock(500069425509);
+    SELECT c.size, c.root, string_to_array(convert_from(c.note, 'UTF8'), E'\\n') INTO v_size, v_root, v_note
+        FROM public.ledger_checkpoint AS c ORDER BY c.size DESC LIMIT 1;
+    IF v_size IS DISTINCT FROM (SELECT max(h.size) FROM public.ledger_head AS h)
+        OR v_size IS DISTINCT FROM (SELECT max(l.idx) + 1 FROM public.ledger_leaf AS l)
+        OR (SELECT min(l.idx) FROM public.ledger_leaf AS l) IS DISTINCT FROM 0
+        OR v_note[2] IS DISTINCT FROM v_size::text
+        OR v_note[3] IS DISTINCT FROM encode(v_root, 'base64')
+    THEN
+        RAISE EXCEPTION 'entries, heads and checkpoints do not end at the same place' USING ERRCODE = 'TR003';
+    END IF;
     PERFORM public.evidence_index(9007199254740991);
-    SELECT l.kind = 'personal.erased', ARRAY(SELECT jsonb_array_elements_text(coalesce(
-            convert_from(l.entry, 'UTF8')::jsonb #> CASE l.kind
-                WHEN 'personal.erased' THEN '{event,evidence}'::text[] ELSE '{event,digests}'::text[] END, '[]')))
-        INTO v_erased, v_named
+    SELECT l.kind, convert_from(l.entry, 'UTF8')::jsonb INTO v_kind, v_body
         FROM public.ledger_leaf AS l
-        WHERE l.idx = p_idx AND l.kind IN ('evidence.expired', 'personal.erased')
-            AND p_idx < (SELECT max(h.size) FROM public.ledger_head AS h);
-    IF NOT FOUND THEN
+        WHERE l.idx = p_idx AND p_idx >= 0 AND p_idx < v_size
+            AND l.kind IN ('evidence.expired', 'personal.erased')
+            AND l.hash = sha256('\\x00'::bytea || l.entry);
+    IF NOT FOUND OR v_body->'index' IS DISTINCT FROM to_jsonb(p_idx)
+        OR v_body->>'kind' IS DISTINCT FROM v_kind OR v_body#>>'{event,kind}' IS DISTINCT FROM v_kind
+    THEN
         RAISE EXCEPTION 'no entry there says that evidence is deleted' USING ERRCODE = 'TR002';
     END IF;
     o_removed := '{}';
@@ -132,8 +169,13 @@ BEGIN
     IF EXISTS (SELECT FROM public.evidence_done AS d WHERE d.idx = p_idx) THEN
         RETURN;
     END IF;
+    v_named := ARRAY(SELECT jsonb_array_elements_text(coalesce(v_body #> CASE v_kind
+        WHEN 'personal.erased' THEN '{event,evidence}'::text[] ELSE '{event,digests}'::text[] END, '[]')));
+    IF v_kind = 'evidence.expired' THEN
+        v_before := (v_body->>'time')::timestamptz - make_interval(days => (v_body#>>'{event,days}')::integer);
+    END IF;
     SELECT coalesce(array_agg(h.o_digest), '{}') INTO o_kept
-        FROM public.evidence_held(v_named, v_erased, p_idx) AS h;
+        FROM public.evidence_held(v_named, v_kind = 'personal.erased', p_idx, v_before) AS h;
     WITH gone AS (
         DELETE FROM public.evidence AS e
             WHERE e.digest = ANY (v_named) AND e.digest <> ALL (o_kept) RETURNING e.digest
