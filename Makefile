@@ -7,7 +7,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(shell command -v uv 2>/dev/null)
 PACKAGES := agents api evals operations prompts storage triad
-WORKERS := -n logical --maxprocesses 4
+# One more than there are processors, at most four: tests wait for a database, a disk or a process a third of their time.
+WORKERS := -n $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 3 ? n + 1 : 4)))
 COMPILE = "$(UV)" pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
 
 # uv where there is one, pip otherwise. Both refuse what the lock's hashes do not name.
