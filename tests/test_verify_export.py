@@ -561,6 +561,20 @@ def test_one_proof_is_verified_by_itself(book: Logbook, tmp_path: Path) -> None:
     assert run("proof", path, "--key", other.text()).returncode == Code.SIGNATURE
 
 
+def test_a_folder_of_proofs_is_verified_and_the_gravest_finding_counts(book: Logbook, tmp_path: Path) -> None:
+    for index in (2, 10, 7):
+        (tmp_path / f"{index}.tlog-proof").write_bytes(proof_of(book, index).encode())
+    done = run("proof", tmp_path, "--key", KEY.text())
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"{n}.tlog-proof" for n in (2, 7, 10)]
+    (tmp_path / "7.tlog-proof").write_bytes(replace(proof_of(book, 7), index=8).encode())
+    done = run("proof", tmp_path, "--key", KEY.text(), "--json")
+    assert done.returncode == Code.ROOT
+    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [True, False, True]
+    (tmp_path / "nothing").mkdir()
+    assert run("proof", tmp_path / "nothing", "--key", KEY.text()).returncode == Code.INPUT
+
+
 def test_what_a_log_says_moves_no_cursor(tmp_path: Path) -> None:
     book = Logbook(text=DOCUMENT)
     book.until(Stage.PLANNED)

@@ -8,19 +8,22 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from .checkpoint import MAX_NOTE, NoteMalformed, NoteUnverified
+from .checkpoint import MAX_NOTE, NoteMalformed, NoteUnverified, VerifierKey
 from .exported import verify_export
 from .mirror import TileMissing, read_bounded
 from .policy import MAX_POLICY, Policy, PolicyMalformed, PolicyUnmet
 from .proof import MAX_PROOF, NotIncluded, Proof, ProofMalformed, check
-from .report import Code, printable
+from .report import GRAVITY, Code, printable
 from .spelling import EntryMalformed, read_entry
 from .tiles import TileMalformed
 
 _SECOND: Final = 1.0
+_OLDER: Final = "a checkpoint of this log that you kept; may be repeated"
+_PROOFS: Final = "*.tlog-proof"
 _INTERRUPTED: Final = 130
 """What a command exits with that was interrupted, as shells have it."""
 
@@ -71,17 +74,28 @@ def _run(arguments: Sequence[str], epilog: str) -> int:
     proof = bool(arguments) and arguments[0] == "proof"
     parser = _Parser(
         prog="verifier proof" if proof else "verifier",
-        description="Verify one proof file." if proof else "Verify an exported ledger. `proof FILE`: one proof file.",
+        description="Verify proofs of single entries."
+        if proof
+        else "Verify an exported ledger. `verifier proof FILE ...` verifies proofs of single entries.",
         epilog=epilog,
         allow_abbrev=False,
     )
-    parser.add_argument("place", metavar="FILE" if proof else "DIR", type=Path)
+    if proof:
+        parser.add_argument("places", metavar="FILE", type=Path, nargs="+", help="a proof, or a folder of them")
+    else:
+        parser.add_argument("place", metavar="DIR", type=Path, help="the folder that `triad audit export` wrote")
     parser.add_argument("--policy", metavar="FILE", type=Path, help="whom you trust, in the form of C2SP tlog-policy")
-    parser.add_argument("--key", metavar="VKEY", action="append", default=[], help="a log key that you trust")
+    parser.add_argument(
+        "--key",
+        metavar="VKEY",
+        action="append",
+        default=[],
+        help="a log key that you trust, as NAME+ID+BASE64; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--traceback", action="store_true", help="if the verifier itself fails, show where")
     if not proof:
-        parser.add_argument("--older", metavar="FILE", type=Path, action="append", default=[], help="a kept checkpoint")
+        parser.add_argument("--older", metavar="FILE", type=Path, action="append", default=[], help=_OLDER)
         parser.add_argument("--no-semantics", action="store_true", help="do not replay what the entries mean")
         parser.add_argument(
             "--without-texts",
@@ -91,7 +105,7 @@ def _run(arguments: Sequence[str], epilog: str) -> int:
     given = parser.parse_args(list(arguments[1:] if proof else arguments))
     try:
         policy = _policy(given.policy, given.key)
-        return _proof(given, policy) if proof else _export(given, policy)
+        return _proofs(given, policy) if proof else _export(given, policy)
     except _Stop as stop:
         sys.stderr.write(printable(str(stop)) + "\n")
         return Code.INPUT
@@ -104,10 +118,19 @@ def _policy(path: Path | None, keys: Sequence[str]) -> Policy | None:
         if path is not None:
             return Policy.parse(_read(path, MAX_POLICY))
         if keys:
+            for key in keys:
+                _checked(key)
             return Policy.parse("".join(f"log {key}\n" for key in dict.fromkeys(keys)).encode() + b"quorum none\n")
     except (PolicyMalformed, UnicodeEncodeError) as error:
         raise _Stop(f"{path or '--key'}: {error}") from None
     return None
+
+
+def _checked(key: str) -> None:
+    try:
+        VerifierKey.parse(key)
+    except NoteMalformed as error:
+        raise _Stop(f"--key: that is no vkey, NAME+ID+BASE64: {error}") from None
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -153,12 +176,48 @@ class _Counter:
             sys.stderr.write("\r\x1b[K")
 
 
-def _proof(given: argparse.Namespace, policy: Policy | None) -> int:
+def _proofs(given: argparse.Namespace, policy: Policy | None) -> int:
     if policy is None:
         raise _Stop("a proof says nothing by itself: give --key or --policy, known from elsewhere")
+    files = [file for place in given.places for file in _files(place)]
+    answers = [_proof(file, policy) for file in files]
+    for file, answer in zip(files, answers, strict=True):
+        if given.json:
+            sys.stdout.write(json.dumps(answer.fields()) + "\n")
+            continue
+        told = answer.sentence if len(files) == 1 else f"{file.name}: {answer.sentence}"
+        sys.stdout.write(printable(told) + "\n")
+        if len(files) == 1 and answer.entry is not None and not answer.code:
+            sys.stdout.write(json.dumps(answer.entry, indent=1) + "\n")
+    codes = {answer.code for answer in answers}
+    return int(next((code for code in GRAVITY if code in codes), Code.OK))
+
+
+def _files(place: Path) -> list[Path]:
+    """The proof itself, or all proofs of a folder."""
+    if not place.is_dir():
+        return [place]
+    found = sorted(place.glob(_PROOFS), key=lambda path: (len(path.name), path.name))
+    if not found:
+        raise _Stop(f"{place.name}: there is no {_PROOFS} in this folder")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: Code
+    sentence: str
+    index: int | None
+    entry: dict[str, Any] | None
+
+    def fields(self) -> dict[str, Any]:
+        return {"ok": not self.code, **asdict(self), "code": int(self.code)}
+
+
+def _proof(file: Path, policy: Policy) -> _Answer:
     code, sentence, index, entry = Code.OK, "", None, None
     try:
-        proof = Proof.parse(_read(given.place, MAX_PROOF))
+        proof = Proof.parse(_read(file, MAX_PROOF))
         index = proof.index
         judged = check(proof, None, policy, int(time.time()))
         entry = read_entry(proof.extra or b"")
@@ -173,11 +232,4 @@ def _proof(given: argparse.Namespace, policy: Policy | None) -> int:
         code, sentence = Code.SEMANTICS, f"What the log holds there is not an entry: {error}"
     except (ProofMalformed, NoteMalformed) as error:
         code, sentence = Code.INPUT, f"The proof cannot be read: {error}"
-    if given.json:
-        found = {"ok": not code, "code": int(code), "index": index, "sentence": sentence, "entry": entry}
-        sys.stdout.write(json.dumps(found) + "\n")
-    else:
-        sys.stdout.write(printable(sentence) + "\n")
-        if entry is not None and not code:
-            sys.stdout.write(json.dumps(entry, indent=1) + "\n")
-    return int(code)
+    return _Answer(code, sentence, index, entry)
