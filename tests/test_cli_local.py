@@ -34,7 +34,7 @@ def test_the_demonstration_plays_its_acts_and_says_where_to_look_next(played: tu
 
 def test_the_demonstration_leaves_spans_that_trace_prints(played: tuple[Terminal, Path, str]) -> None:
     terminal, home, out = played
-    ident = next(line.split()[2] for line in out.splitlines() if line.strip().startswith("triad trace "))
+    ident = out.partition("triad trace ")[2].split()[0]
     said = terminal("trace", ident, "--home", str(home))
     assert said.code == 0, said.err
     assert {"operation", "advance", "planner", "gate"} & {
