@@ -66,6 +66,7 @@ class Difference:
 
     rule: Rule
     sentence: str
+    index: int | None = None
 
 
 @dataclass(slots=True)
@@ -80,16 +81,16 @@ class Differences:
     told: list[Difference] = field(default_factory=list)
     found: int = 0
 
-    def add(self, rule: Rule, sentence: str) -> None:
-        """One more."""
+    def add(self, rule: Rule, sentence: str, index: int | None = None) -> None:
+        """One more, of one entry where an index is given."""
         self.found += 1
         if len(self.told) < _MOST:
-            self.told.append(Difference(rule, sentence))
+            self.told.append(Difference(rule, sentence, index))
 
     def onto(self, report: Report) -> Report:
         """The verifier's report with these findings before its own."""
         for each in reversed(self.told):
-            report = report.broken(Code.SEMANTICS, each.rule.value, each.sentence)
+            report = report.broken(Code.SEMANTICS, each.rule.value, each.sentence, each.index)
         return report
 
 
@@ -148,6 +149,7 @@ class _Comparison:
         self._covered = 0
         self._inner = 0
         self._warrants: set[str] = set()
+        self._gap = 0
         self._stages: dict[str, tuple[int, str]] = {}
 
     async def run(self) -> Differences:
@@ -180,13 +182,16 @@ class _Comparison:
         index, entry = row["idx"], row["entry"]
         if index >= self._covered:
             self._differences.add(
-                Rule.ENTRIES, f"Entry {index} lies beyond the newest checkpoint, of {self._covered} entries."
+                Rule.ENTRIES, f"Entry {index} lies beyond the newest checkpoint, of {self._covered} entries.", index
             )
-        if index != position:
-            self._differences.add(Rule.ENTRIES, f"Entry {position} is missing: row {index} stands in its place.")
+        if index != position + self._gap:
+            expected, self._gap = position + self._gap, index - position
+            self._differences.add(
+                Rule.ENTRIES, f"Entry {expected} is missing: row {index} stands in its place.", expected
+            )
         computed = leaf_hash(entry)
         if row["hash"] != computed:
-            self._differences.add(Rule.HASHES, f"The stored hash of entry {index} is not that of its bytes.")
+            self._differences.add(Rule.HASHES, f"The stored hash of entry {index} is not that of its bytes.", index)
         self._leaves.append(computed)
         if not 0 <= index < self._covered:
             return
@@ -194,11 +199,11 @@ class _Comparison:
             found = json.loads(entry)
             if (row["kind"], row["operation"]) != (found["kind"], found.get("operation")):
                 self._differences.add(
-                    Rule.ENTRIES, f"Entry {index} stands under another kind or operation than it names."
+                    Rule.ENTRIES, f"Entry {index} stands under another kind or operation than it names.", index
                 )
             self._meaning(index, found)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            self._differences.add(Rule.ENTRIES, f"Entry {index} cannot be read.")
+            self._differences.add(Rule.ENTRIES, f"Entry {index} cannot be read.", index)
 
     def _meaning(self, index: int, found: dict[str, Any]) -> None:
         self._standing.follow(found)

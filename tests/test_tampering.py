@@ -194,3 +194,25 @@ async def test_the_tables_of_a_lawful_ledger_agree_with_its_entries(ledger: Ledg
     await consumed(ledger)
     await grow(ledger, 300)
     assert (await check_tables(database.app)).found == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "rule"),
+    [
+        ("DELETE FROM ledger_leaf WHERE idx = 7", Rule.ENTRIES),
+        (f"UPDATE ledger_leaf SET entry = {FLIPPED['entry']} WHERE idx = 7", Rule.HASHES),
+    ],
+)
+async def test_one_changed_row_is_one_finding_that_names_its_entry(
+    ledger: Ledger, database: Database, statement: str, rule: Rule
+) -> None:
+    await grow(ledger, 40)
+    connection = await asyncpg.connect(database.superuser)
+    try:
+        await connection.execute(statement)
+        async with connection.transaction():
+            told = (await compare(connection)).told
+    finally:
+        await connection.close()
+    assert [each.index for each in told if each.rule is rule] == [7]
+    assert min(each.index for each in told if each.index is not None) == 7

@@ -106,10 +106,10 @@ class Report:
         """The report with one more sentence about what it does not show, and what was left out by that."""
         return replace(self, unchecked=(sentence, *self.unchecked), omitted=(*self.omitted, *omitted))
 
-    def broken(self, code: Code, rule: str, sentence: str) -> Self:
+    def broken(self, code: Code, rule: str, sentence: str, index: int | None = None) -> Self:
         """The report with one more finding, which somebody made beside the verification."""
         gravest = code if self.ok else min(code, self.code, key=GRAVITY.index)
-        problems = (Problem(None, rule, sentence), *self.problems)
+        problems = (Problem(index, rule, sentence), *self.problems)
         return replace(self, ok=False, code=gravest, found=self.found + 1, problems=problems)
 
     def text(self) -> str:
